@@ -1,0 +1,1 @@
+"""fedlight: federated training of one model over unequal devices, on physically smaller submodels."""

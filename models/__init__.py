@@ -1,0 +1,1 @@
+"""Plain LightningModules, shipped as fedlight.models; nothing here knows of federation."""
