@@ -1,0 +1,229 @@
+"""The slots of an algorithm: one interface for each question that a round asks.
+
+An implementation is final and fills the abstract methods; the hooks that do nothing here may be filled too.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+from torch import Tensor, nn
+
+from fedlight.core.types import ClientData, ClientTask, Job, Reduce, Report, RoundState, State, Timing, Update, Work
+from fedlight.submodels import SubmodelPlan
+from fedlight.submodels.coverage import Coverage
+from fedlight.submodels.structure import Cost
+
+if TYPE_CHECKING:
+    from fedlight.core.clock import Clock
+
+
+class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
+    """A choice for one slot; what it remembers between rounds is explicit and travels in the checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must survive a restart: tensors and plain values only."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - parts without memory have nothing to load
+        """Take back what :meth:`state_dict` returned."""
+
+    def metrics(self) -> dict[str, float]:
+        """Return scalars to log after a round, by TensorBoard tag."""
+        return {}
+
+
+class Selection(Part):
+    """Who trains now?"""
+
+    @abstractmethod
+    def select(self, state: RoundState, candidates: Sequence[int], count: int) -> list[int]:
+        """Return ``count`` different clients out of ``candidates`` (fewer only if there are fewer candidates)."""
+
+
+class Ratio(Part):
+    """How much is removed?"""
+
+    @abstractmethod
+    def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
+        """Return the pruning ratio in [0, 1) for every client of the cohort."""
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:  # noqa: B027
+        """Learn from the clients that have just finished (called once per round, after the server step)."""
+
+
+class Importance(Part):
+    """What matters?"""
+
+    statistics: frozenset[str] = frozenset()
+    """Statistics that clients must sum up for it, out of :data:`fedlight.core.types.STATISTICS`."""
+
+    @abstractmethod
+    def scores(self, state: RoundState, client: int) -> Tensor:
+        """Return a float score per unit, shape [num_units]; higher = keep."""
+
+    def begin(self, state: RoundState) -> None:  # noqa: B027
+        """Start a round of :meth:`add`."""
+
+    def add(self, coverage: Coverage, update: Update) -> None:  # noqa: B027
+        """Take in one finished client's statistics, in submodel shape."""
+
+    def finish(self, reduce: Reduce) -> None:  # noqa: B027
+        """Close the round; sum what was taken in over the processes by ``reduce``."""
+
+
+class Extraction(Part):
+    """What does the client get?"""
+
+    @abstractmethod
+    def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
+        """Return what a submodel at this ratio costs, without choosing which units it keeps."""
+
+    @abstractmethod
+    def extract(self, state: RoundState, client: int, ratio: float, scores: Callable[[], Tensor]) -> Coverage:
+        """Return what the client gets; ``scores`` is called only when a new map is drawn."""
+
+    @abstractmethod
+    def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
+        """Return the client's last map, None if it never had one."""
+
+
+class Local(Part):
+    """How does the client train?"""
+
+    @abstractmethod
+    def check(self, module: pl.LightningModule) -> None:
+        """Raise :class:`~fedlight.errors.UnsupportedClientError` if this loop can't honour the module."""
+
+    @abstractmethod
+    def num_examples(self, data: ClientData) -> int:
+        """Return how many examples one round of training on ``data`` goes through (epochs x examples, or steps x batch)."""
+
+    @abstractmethod
+    def lr_factor(self, round_idx: int) -> float:
+        """Return the factor that the learning-rate schedule gives for this round."""
+
+    @abstractmethod
+    def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
+        """Train ``module`` in place."""
+
+
+class LocalResult:
+    """What a local loop tells besides the trained weights."""
+
+    __slots__ = ("metrics", "num_steps", "statistics")
+
+    def __init__(self, num_steps: int, metrics: dict[str, float], statistics: dict[str, State]) -> None:
+        self.num_steps = num_steps
+        self.metrics = metrics
+        self.statistics = statistics
+
+
+class NormPolicy(Part):
+    """What happens to the running statistics of normalisation layers?"""
+
+    travels: bool
+    """Whether clients send their float buffers back to be averaged by coverage."""
+
+    @abstractmethod
+    def prepare(self, module: nn.Module) -> None:
+        """Set up a client's module for training, in place."""
+
+    @abstractmethod
+    def before_evaluation(
+        self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
+    ) -> None:
+        """Set up the global module for evaluation, in place; ``forward`` runs the module on one batch."""
+
+
+class Compression(Part):
+    """What is sent back?"""
+
+    @abstractmethod
+    def upload_bytes(self, cost: Cost) -> int:
+        """Return the bytes that an update of a submodel of this cost takes."""
+
+    @abstractmethod
+    def encode(self, update: Update) -> Update:
+        """Return the update as the server will read it, with ``upload_bytes`` set."""
+
+
+class Contribution(Part):
+    """How much does a client's update count?"""
+
+    needs_updates: bool = False
+    """Whether :meth:`score` is to be called, which keeps the round's updates (in submodel shape) until it ends."""
+
+    @abstractmethod
+    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+        """Return a weight > 0 for every client; they are normalised over the round by the aggregation."""
+
+    def begin(self, state: RoundState) -> None:  # noqa: B027
+        """Start a round of :meth:`add`."""
+
+    def add(self, coverage: Coverage, update: Update, weight: float) -> None:  # noqa: B027
+        """Take in one finished update while it streams past."""
+
+    def finish(self, reduce: Reduce) -> None:  # noqa: B027
+        """Close the pass; sum what was taken in over the processes by ``reduce``."""
+
+    def score(self, coverage: Coverage, update: Update) -> float | None:
+        """Return this round's contribution of one update, after :meth:`finish`; None if it gives none."""
+        return None
+
+    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:  # noqa: B027
+        """Remember the round's scores, by client."""
+
+
+class Aggregation(Part):
+    """How do updates merge? Streams: holds one accumulator in full shape, whatever the size of the cohort."""
+
+    @abstractmethod
+    def begin(self, state: RoundState) -> None:
+        """Start a round."""
+
+    @abstractmethod
+    def add(self, coverage: Coverage, update: Update, weight: float) -> None:
+        """Take in one update with its weight (> 0, not normalised)."""
+
+    @abstractmethod
+    def finish(self, reduce: Reduce) -> State:
+        """Return the aggregate update U in full shape (parameters and travelling buffers); zero where uncovered."""
+
+
+class Schedule(Part):
+    """When does the server move?"""
+
+    @abstractmethod
+    def check(self, num_clients: int) -> None:
+        """Raise :class:`~fedlight.errors.ConfigError` if it can't run with so many clients."""
+
+    @abstractmethod
+    def advance(self, clock: Clock, dispatch: Callable[[int], None]) -> list[Job]:
+        """Let simulated time run until the server should aggregate; return the finished jobs in order of return.
+
+        ``dispatch(n)`` selects n clients that are up and not at work, and sends them off at ``clock.now_s``.
+        """
+
+
+class Fleet(Part):
+    """Which devices are the clients, and how long does work take on them?"""
+
+    @abstractmethod
+    def setup(self, num_clients: int, seed: int) -> None:
+        """Draw a device for every client (once, before the first round)."""
+
+    @abstractmethod
+    def timing(self, client: int, work: Work, round_idx: int) -> Timing:
+        """Return the simulated seconds that this work takes; noise depends on (seed, round, client) alone."""
+
+    @abstractmethod
+    def device(self, client: int) -> str:
+        """Return the name of the client's device class."""
+
+    @abstractmethod
+    def candidates(self, now_s: float) -> Sequence[int]:
+        """Return the clients that are up at this simulated time."""
