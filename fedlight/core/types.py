@@ -70,6 +70,10 @@ class ClientData(ABC):
     def epoch(self, generator: torch.Generator) -> Iterator[Any]:
         """Yield the batches of one epoch, each example once, in an order drawn from ``generator``."""
 
+    def label_counts(self) -> Tensor | None:
+        """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""
+        return None
+
 
 class FederatedData(ABC):
     """What the server knows of the data: who has how many, and how to reach a client's own (for simulation)."""
