@@ -83,6 +83,10 @@ class Extraction(Part):
         """Return what a submodel at this ratio costs, without choosing which units it keeps."""
 
     @abstractmethod
+    def cost_of(self, plan: SubmodelPlan, coverage: Coverage) -> Cost:
+        """Return what the submodel that :meth:`extract` gave costs."""
+
+    @abstractmethod
     def extract(self, state: RoundState, client: int, ratio: float, scores: Callable[[], Tensor]) -> Coverage:
         """Return what the client gets; ``scores`` is called only when a new map is drawn."""
 
@@ -182,8 +186,8 @@ class Aggregation(Part):
     """How do updates merge? Streams: holds one accumulator in full shape, whatever the size of the cohort."""
 
     @abstractmethod
-    def begin(self, state: RoundState) -> None:
-        """Start a round."""
+    def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
+        """Start a round; ``jobs`` are all that will be added over all processes, so that each lays out the same tensors."""
 
     @abstractmethod
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:

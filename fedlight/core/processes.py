@@ -1,0 +1,65 @@
+"""The processes that share a cohort: who trains which job, and how their sums come together."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+from fedlight.core.types import Job
+
+
+class Processes:
+    """One process, or the ranks of Lightning's process group.
+
+    Every process takes the same decisions from the same seeds; only the training of clients is shared out.
+    """
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        return dist.get_rank() if self._connected() else 0
+
+    @property
+    def world_size(self) -> int:
+        """Number of processes."""
+        return dist.get_world_size() if self._connected() else 1
+
+    def share(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return this process's jobs, in the order given.
+
+        Balanced by predicted cost (MACs x examples): the next largest job goes to the least loaded process (longest
+        processing time first, at most 4/3 of the best possible makespan; Graham 1969). Jobs whose update is already
+        known cost nothing.
+        """
+        if self.world_size == 1:
+            return list(jobs)
+        costs = [0.0 if job.update is not None else job.work.macs for job in jobs]
+        loads = [(0.0, rank) for rank in range(self.world_size)]
+        mine = set()
+        for number in sorted(range(len(jobs)), key=lambda n: (-costs[n], n)):
+            load, rank = heapq.heappop(loads)
+            heapq.heappush(loads, (load + costs[number], rank))
+            if rank == self.rank:
+                mine.add(number)
+        return [job for number, job in enumerate(jobs) if number in mine]
+
+    def reduce(self, tensor: Tensor) -> None:
+        """Sum ``tensor`` in place over the processes."""
+        if self.world_size > 1:
+            dist.all_reduce(tensor)
+
+    def gather(self, values: dict[Any, Any]) -> dict[Any, Any]:
+        """Return the union of every process's ``values``; keys don't overlap."""
+        if self.world_size == 1:
+            return values
+        gathered: list[dict[Any, Any]] = [{} for _ in range(self.world_size)]
+        dist.all_gather_object(gathered, values)
+        return {key: value for part in gathered for key, value in part.items()}
+
+    @staticmethod
+    def _connected() -> bool:
+        return dist.is_available() and dist.is_initialized()
