@@ -1,0 +1,384 @@
+"""Coverage: which entries of the global model a submodel holds; the one seam through which updates come back."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from fedlight.errors import CheckpointError, DataError
+from fedlight.submodels.axes import axis_classes
+from fedlight.submodels.structure import Structure
+
+State = Mapping[str, Tensor]
+
+_CHUNK = 1 << 15  # entries scattered at a time: offsets and values stay in the cache (half the time of one big scatter)
+
+
+class Coverage(ABC):
+    """Which entries of every tensor of the global model a client holds, and how its tensors map to them.
+
+    ``state`` means a whole state dict of the model: the names and shapes of ``Structure.shapes``, no more and no less.
+    Every method raises :class:`~fedlight.errors.CheckpointError` for a name or a shape that the model doesn't have.
+    Integer buffers are tensors like any other here: no unit owns them, so they pass through as they are.
+    """
+
+    @property
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Whether every entry is covered."""
+
+    @abstractmethod
+    def slice(self, state: State) -> dict[str, Tensor]:
+        """Copy what the client gets out of the global state; bit-exact."""
+
+    @abstractmethod
+    def regrow(self, thin: State, base: State) -> dict[str, Tensor]:
+        """Copy ``base`` and put the client's entries where they came from; bit-exact, ``base`` elsewhere."""
+
+    @abstractmethod
+    def gather(self, name: str, full: Tensor) -> Tensor:
+        """Copy the covered entries of one full tensor, in the client's shape."""
+
+    @abstractmethod
+    def scatter_add_(self, name: str, total: Tensor, value: Tensor, weight: float) -> None:
+        """Add in place: ``total[covered] += weight * value``, in the precision of ``total``.
+
+        Args:
+            name: name of the tensor in the state dict.
+            total: contiguous, full shape, float.
+            value: client's shape.
+            weight: weight of the client.
+        """
+
+    @abstractmethod
+    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the counts of one tensor of full ``shape``, to which it broadcasts; the same for every client."""
+
+    @abstractmethod
+    def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
+        """Add in place: ``counts[covered] += weight``, with contiguous ``counts`` of :meth:`count_shape`."""
+
+    @abstractmethod
+    def thin_shape(self, name: str) -> tuple[int, ...]:
+        """Shape that the client has for one tensor."""
+
+    @abstractmethod
+    def kept_fractions(self) -> dict[str, float]:
+        """Fraction of the entries of each tensor that is covered, in (0, 1]; layer-wise sparsity is 1 - this."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which :func:`coverage_from_state` makes an equal coverage."""
+
+
+@final
+class ChannelCoverage(Coverage):
+    """Coverage by units: a client's tensors are physically smaller.
+
+    Kept positions are found once per distinct owner vector, not per tensor. Where they are one contiguous run (prefix
+    submodels), tensors are cut as views, 5 to 8 times faster than by index.
+
+    Args:
+        structure: units of the model, and their owners.
+        keep: bool[num_units]; must leave at least one unit of each group.
+    """
+
+    def __init__(self, structure: Structure, keep: Tensor) -> None:
+        if keep.shape != (structure.num_units,) or keep.dtype != torch.bool:
+            raise DataError(
+                f"keep is {keep.dtype}{list(keep.shape)}, but the model has {structure.num_units} units: "
+                "pass bool[num_units] as SubmodelPlan.keep returns it"
+            )
+        self.keep = keep.detach().to("cpu", copy=True)
+        for group in structure.groups:
+            if not bool(self.keep[group.units].any()):
+                raise DataError(f"keep leaves no unit of group {group.name!r}: keep at least one")
+        self._structure = structure
+        self._full = bool(self.keep.all())
+        self._dims = {} if self._full else self._kept_dims()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every unit is kept."""
+        return self._full
+
+    def slice(self, state: State) -> dict[str, Tensor]:
+        """Cut the kept positions out of every tensor."""
+        _check_names(self._structure.shapes, state, "state")
+        return {name: self.gather(name, tensor) for name, tensor in state.items()}
+
+    def regrow(self, thin: State, base: State) -> dict[str, Tensor]:
+        """Copy ``base`` and put thin tensors at their positions."""
+        _check_names(self._structure.shapes, thin, "thin state")
+        _check_names(self._structure.shapes, base, "base")
+        grown = {}
+        for name, value in thin.items():
+            _check_shape(name, base[name], self._structure.shapes[name])
+            _check_shape(name, value, self.thin_shape(name))
+            grown[name] = self._regrown(name, value, base[name])
+        return grown
+
+    def gather(self, name: str, full: Tensor) -> Tensor:
+        """Cut the kept positions out of one tensor."""
+        _check_shape(name, full, _shape(self._structure.shapes, name))
+        dims = self._dims.get(name)
+        if dims is None:
+            return full.detach().clone()
+        cut = full.detach()
+        for dim, kept in enumerate(dims):  # views first: they leave less for the copies to read
+            if kept is not None and kept.is_run:
+                cut = cut.narrow(dim, kept.first, kept.count)
+        for dim, kept in enumerate(dims):
+            if kept is not None and not kept.is_run:
+                cut = cut.index_select(dim, kept.positions.to(cut.device))
+        return cut.clone(memory_format=torch.contiguous_format) if _all_runs(dims) else cut
+
+    def scatter_add_(self, name: str, total: Tensor, value: Tensor, weight: float) -> None:
+        """Add ``weight * value`` at the kept positions of ``total``."""
+        _check_shape(name, total, _shape(self._structure.shapes, name))
+        _check_shape(name, value, self.thin_shape(name))
+        dims = self._dims.get(name)
+        if dims is None:
+            total.add_(value, alpha=weight)
+        elif _all_runs(dims):
+            _runs(total, dims).add_(value, alpha=weight)
+        else:
+            flat, rows = total.view(-1), value.detach().reshape(-1)
+            for start, offsets in _offsets(total.shape, dims, total.device):
+                part = rows[start : start + len(offsets)].to(total.dtype, copy=True).mul_(weight)
+                flat.scatter_add_(0, offsets, part)
+
+    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the counts: 1 on the dims that no unit owns, so a 3x3 convolution's are 9 times smaller."""
+        _check_size(name, shape, _shape(self._structure.shapes, name))
+        classes = axis_classes(self._structure).of_dims.get(name, (-1,) * len(shape))
+        return tuple(size if found >= 0 else 1 for size, found in zip(shape, classes, strict=True))
+
+    def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
+        """Add ``weight`` at the kept positions of ``counts``."""
+        _check_shape(name, counts, self.count_shape(name, _shape(self._structure.shapes, name)))
+        dims = self._dims.get(name)
+        if dims is None:
+            counts.add_(weight)
+        elif _all_runs(dims):
+            _runs(counts, dims).add_(weight)
+        else:
+            flat, part = counts.view(-1), torch.tensor(weight, dtype=counts.dtype, device=counts.device)
+            for _, offsets in _offsets(counts.shape, dims, counts.device):
+                flat.scatter_add_(0, offsets, part.expand(len(offsets)))
+
+    def thin_shape(self, name: str) -> tuple[int, ...]:
+        """Full shape with the number of kept positions on every prunable dim."""
+        shape = _shape(self._structure.shapes, name)
+        dims = self._dims.get(name, (None,) * len(shape))
+        return tuple(size if kept is None else kept.count for size, kept in zip(shape, dims, strict=True))
+
+    def kept_fractions(self) -> dict[str, float]:
+        """Product of the kept fractions of a tensor's dims."""
+        return {
+            name: math.prod(self.thin_shape(name)) / max(1, math.prod(shape))
+            for name, shape in self._structure.shapes.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The keep set."""
+        return {"kind": "channels", "keep": self.keep.clone()}
+
+    def _kept_dims(self) -> dict[str, tuple[_Kept | None, ...]]:
+        classes = axis_classes(self._structure)
+        kept_or_fixed = torch.cat([self.keep, torch.ones(1, dtype=torch.bool)])  # owner -1 finds the last: always kept
+        of_class = [_Kept.of(kept_or_fixed[owner]) for owner in classes.owners]
+        return {
+            name: dims
+            for name, found in classes.of_dims.items()
+            if any(dims := tuple(None if index < 0 else of_class[index] for index in found))
+        }
+
+    def _regrown(self, name: str, value: Tensor, base: Tensor) -> Tensor:
+        dims = self._dims.get(name)
+        if dims is None:
+            return value.detach().clone()
+        grown = base.detach().clone(memory_format=torch.contiguous_format)
+        if _all_runs(dims):
+            _runs(grown, dims).copy_(value)
+            return grown
+        flat, rows = grown.view(-1), value.detach().reshape(-1).to(grown.dtype)
+        for start, offsets in _offsets(grown.shape, dims, grown.device):
+            flat.scatter_(0, offsets, rows[start : start + len(offsets)])
+        return grown
+
+
+@final
+class MaskCoverage(Coverage):
+    """Coverage by weight masks: a client's tensors have the full shape, with zeros where they aren't covered.
+
+    Args:
+        shapes: shapes of all tensors of the model, or its structure.
+        masks: tensor name to bool mask of the tensor's shape, True = covered; other tensors are fully covered.
+    """
+
+    def __init__(self, shapes: Structure | Mapping[str, tuple[int, ...]], masks: Mapping[str, Tensor]) -> None:
+        self._shapes = shapes.shapes if isinstance(shapes, Structure) else shapes
+        self.masks = {}
+        for name, mask in masks.items():
+            _check_shape(name, mask, _shape(self._shapes, name))
+            if mask.dtype != torch.bool:
+                raise DataError(f"mask of {name!r} is {mask.dtype}: pass bool, True where the entry is covered")
+            if not bool(mask.all()):
+                self.masks[name] = mask.detach().clone()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no mask leaves anything out."""
+        return not self.masks
+
+    def slice(self, state: State) -> dict[str, Tensor]:
+        """Copy every tensor, with zeros where it isn't covered."""
+        _check_names(self._shapes, state, "state")
+        return {name: self.gather(name, tensor) for name, tensor in state.items()}
+
+    def regrow(self, thin: State, base: State) -> dict[str, Tensor]:
+        """Copy ``base`` with the client's values at the covered entries."""
+        _check_names(self._shapes, thin, "thin state")
+        _check_names(self._shapes, base, "base")
+        grown = {}
+        for name, value in thin.items():
+            _check_shape(name, base[name], self._shapes[name])
+            _check_shape(name, value, self._shapes[name])
+            mask = self.masks.get(name)
+            kept = value.detach()
+            grown[name] = kept.clone() if mask is None else torch.where(mask.to(kept.device), kept, base[name].detach())
+        return grown
+
+    def gather(self, name: str, full: Tensor) -> Tensor:
+        """Copy one tensor, with zeros where it isn't covered."""
+        _check_shape(name, full, _shape(self._shapes, name))
+        mask = self.masks.get(name)
+        return full.detach().clone() if mask is None else full.detach().masked_fill(~mask.to(full.device), 0)
+
+    def scatter_add_(self, name: str, total: Tensor, value: Tensor, weight: float) -> None:
+        """Add ``weight * value`` at the covered entries of ``total``, whatever ``value`` holds elsewhere."""
+        _check_shape(name, total, _shape(self._shapes, name))
+        total.add_(self.gather(name, value), alpha=weight)
+
+    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+        """The full shape, also without a mask: another client may have one."""
+        _check_size(name, shape, _shape(self._shapes, name))
+        return tuple(shape)
+
+    def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
+        """Add ``weight`` at the covered entries of ``counts``."""
+        _check_shape(name, counts, _shape(self._shapes, name))
+        mask = self.masks.get(name)
+        if mask is None:
+            counts.add_(weight)
+        else:
+            counts.add_(mask.to(counts.device), alpha=weight)
+
+    def thin_shape(self, name: str) -> tuple[int, ...]:
+        """The full shape."""
+        return _shape(self._shapes, name)
+
+    def kept_fractions(self) -> dict[str, float]:
+        """Share of True in each mask."""
+        return {name: float(self.masks[name].double().mean()) if name in self.masks else 1.0 for name in self._shapes}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The masks that leave something out."""
+        return {"kind": "masks", "masks": {name: mask.clone() for name, mask in self.masks.items()}}
+
+
+def coverage_from_state(structure: Structure, state: Mapping[str, Any]) -> Coverage:
+    """Make the coverage that :meth:`Coverage.state_dict` described.
+
+    Raises:
+        CheckpointError: a kind of coverage that isn't known.
+        DataError: a keep set or a mask that doesn't fit the model.
+    """
+    if state.get("kind") == "channels":
+        return ChannelCoverage(structure, state["keep"])
+    if state.get("kind") == "masks":
+        return MaskCoverage(structure, state["masks"])
+    raise CheckpointError(f"coverage of kind {state.get('kind')!r}: this version knows 'channels' and 'masks'")
+
+
+@final
+class _Kept:
+    """The kept positions of one dim."""
+
+    def __init__(self, positions: Tensor) -> None:
+        self.positions = positions
+        self.count = len(positions)
+        self.first = int(positions[0])
+        self.is_run = int(positions[-1]) - self.first + 1 == self.count
+
+    @classmethod
+    def of(cls, mask: Tensor) -> _Kept | None:
+        """Find the kept positions, None if that is all of them."""
+        positions = mask.nonzero().view(-1)
+        return None if len(positions) == len(mask) else cls(positions)
+
+
+_Dims = Sequence[_Kept | None]
+
+
+def _all_runs(dims: _Dims) -> bool:
+    return all(kept is None or kept.is_run for kept in dims)
+
+
+def _runs(tensor: Tensor, dims: _Dims) -> Tensor:
+    for dim, kept in enumerate(dims):
+        if kept is not None:
+            tensor = tensor.narrow(dim, kept.first, kept.count)
+    return tensor
+
+
+def _offsets(shape: Sequence[int], dims: _Dims, device: torch.device) -> Iterator[tuple[int, Tensor]]:
+    """Yield flat offsets of the kept entries of a contiguous tensor, in their order, a chunk at a time.
+
+    One scatter over flat offsets beats index_add_ along a dim (2 to 20 times: its inner loop is a call per row),
+    advanced indexing (which reads, adds and writes: 2 to 4 times), and padding to the full shape. The offsets are made
+    anew each time, which costs a fifth of the scatter, because keeping them would take 8 bytes per weight and client.
+    """
+    inner, stride = torch.zeros(1, dtype=torch.int64), 1
+    for size, kept in zip(reversed(shape[1:]), reversed(dims[1:]), strict=True):
+        positions = torch.arange(size) if kept is None else kept.positions
+        inner = (positions[:, None] * stride + inner).view(-1)
+        stride *= size
+    rows = (torch.arange(shape[0]) if dims[0] is None else dims[0].positions) * stride
+    inner, rows = inner.to(device), rows.to(device)
+    step = max(1, _CHUNK // len(inner))
+    for row in range(0, len(rows), step):
+        yield row * len(inner), (rows[row : row + step, None] + inner).view(-1)
+
+
+def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
+    if name not in shapes:
+        raise CheckpointError(f"tensor {name!r} is not in the model that the plan was traced on: trace this model")
+    return tuple(shapes[name])
+
+
+def _check_names(shapes: Mapping[str, tuple[int, ...]], state: State, what: str) -> None:
+    if state.keys() != shapes.keys():
+        missing, extra = sorted(shapes.keys() - state.keys()), sorted(state.keys() - shapes.keys())
+        raise CheckpointError(
+            f"{what} has other tensors than the model that the plan was traced on (missing {missing[:3]}, "
+            f"unknown {extra[:3]}): pass a whole state dict of that model"
+        )
+
+
+def _check_shape(name: str, tensor: Tensor, expected: Sequence[int]) -> None:
+    _check_size(name, tensor.shape, expected)
+
+
+def _check_size(name: str, shape: Sequence[int], expected: Sequence[int]) -> None:
+    if tuple(shape) != tuple(expected):
+        raise CheckpointError(
+            f"tensor {name!r} has shape {tuple(shape)}, expected {tuple(expected)}: "
+            "it comes from another model or another keep set"
+        )
