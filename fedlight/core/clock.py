@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
-from fedlight.core.types import Job
+from fedlight.core.types import Job, Timing, Update, Work
+from fedlight.submodels.coverage import coverage_from_state
+from fedlight.submodels.structure import Structure
 
 
 class Clock:
@@ -38,3 +43,40 @@ class Clock:
     def jobs(self) -> list[Job]:
         """Return the jobs in flight, in the order in which they will be back."""
         return [job for _, _, job in sorted(self._queue, key=lambda entry: entry[:2])]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time and the jobs in flight as tensors and plain values."""
+        return {"now_s": self.now_s, "jobs": [_job_state(job) for job in self.jobs()]}
+
+    def load_state_dict(self, state: Mapping[str, Any], structure: Structure) -> None:
+        """Take back what :meth:`state_dict` returned; the index maps refer to ``structure``."""
+        self.now_s = state["now_s"]
+        self._queue = []
+        for saved in state["jobs"]:
+            self.push(_job_from_state(saved, structure))
+
+
+def _job_state(job: Job) -> dict[str, Any]:
+    return {
+        "client": job.client,
+        "round_idx": job.round_idx,
+        "ratio": job.ratio,
+        "coverage": job.coverage.state_dict(),
+        "work": asdict(job.work),
+        "timing": asdict(job.timing),
+        "dispatched_s": job.dispatched_s,
+        "update": None if job.update is None else vars(job.update),
+    }
+
+
+def _job_from_state(state: Mapping[str, Any], structure: Structure) -> Job:
+    return Job(
+        client=state["client"],
+        round_idx=state["round_idx"],
+        ratio=state["ratio"],
+        coverage=coverage_from_state(structure, state["coverage"]),
+        work=Work(**state["work"]),
+        timing=Timing(**state["timing"]),
+        dispatched_s=state["dispatched_s"],
+        update=None if state["update"] is None else Update(**state["update"]),
+    )

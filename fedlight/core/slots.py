@@ -51,7 +51,7 @@ class Ratio(Part):
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the pruning ratio in [0, 1) for every client of the cohort."""
 
-    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:  # noqa: B027
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn from the clients that have just finished (called once per round, after the server step)."""
 
 
@@ -65,13 +65,13 @@ class Importance(Part):
     def scores(self, state: RoundState, client: int) -> Tensor:
         """Return a float score per unit, shape [num_units]; higher = keep."""
 
-    def begin(self, state: RoundState) -> None:  # noqa: B027
+    def begin(self, state: RoundState) -> None:
         """Start a round of :meth:`add`."""
 
-    def add(self, coverage: Coverage, update: Update) -> None:  # noqa: B027
+    def add(self, coverage: Coverage, update: Update) -> None:
         """Take in one finished client's statistics, in submodel shape."""
 
-    def finish(self, reduce: Reduce) -> None:  # noqa: B027
+    def finish(self, reduce: Reduce) -> None:
         """Close the round; sum what was taken in over the processes by ``reduce``."""
 
 
@@ -104,7 +104,7 @@ class Local(Part):
 
     @abstractmethod
     def num_examples(self, data: ClientData) -> int:
-        """Return how many examples one round of training on ``data`` goes through (epochs x examples, or steps x batch)."""
+        """Return how many examples one round of training on ``data`` takes (epochs x examples, or steps x batch)."""
 
     @abstractmethod
     def lr_factor(self, round_idx: int) -> float:
@@ -165,20 +165,20 @@ class Contribution(Part):
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return a weight > 0 for every client; they are normalised over the round by the aggregation."""
 
-    def begin(self, state: RoundState) -> None:  # noqa: B027
+    def begin(self, state: RoundState) -> None:
         """Start a round of :meth:`add`."""
 
-    def add(self, coverage: Coverage, update: Update, weight: float) -> None:  # noqa: B027
+    def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Take in one finished update while it streams past."""
 
-    def finish(self, reduce: Reduce) -> None:  # noqa: B027
+    def finish(self, reduce: Reduce) -> None:
         """Close the pass; sum what was taken in over the processes by ``reduce``."""
 
     def score(self, coverage: Coverage, update: Update) -> float | None:
         """Return this round's contribution of one update, after :meth:`finish`; None if it gives none."""
         return None
 
-    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:  # noqa: B027
+    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
         """Remember the round's scores, by client."""
 
 
@@ -187,7 +187,7 @@ class Aggregation(Part):
 
     @abstractmethod
     def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
-        """Start a round; ``jobs`` are all that will be added over all processes, so that each lays out the same tensors."""
+        """Start a round; ``jobs`` are all that all processes will add, so each lays out the same tensors."""
 
     @abstractmethod
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedlight.core import tags
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
 
@@ -151,8 +152,10 @@ class Update:
 
     def is_finite(self) -> bool:
         """Return whether every entry is a finite number."""
-        return all(bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
-                   for value in (*self.delta.values(), *self.buffers.values()))
+        return all(
+            bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
+            for value in (*self.delta.values(), *self.buffers.values())
+        )
 
 
 @dataclass
@@ -178,6 +181,11 @@ class Job:
     timing: Timing
     dispatched_s: float
     update: Update | None = None
+
+    @property
+    def key(self) -> tuple[int, float]:
+        """What tells the job from all others: a client has one job at a time."""
+        return self.client, self.dispatched_s
 
     @property
     def finish_s(self) -> float:
@@ -224,6 +232,7 @@ class Report:
         weight: its share of the aggregate, normalised over the round.
         contribution: the contribution score of this round, None where none is computed.
         accepted: False when its update held NaN or infinity and was left out.
+        upload_bytes: bytes that it sent.
     """
 
     client: int
@@ -237,6 +246,7 @@ class Report:
     weight: float
     contribution: float | None
     accepted: bool
+    upload_bytes: int
 
 
 @dataclass(frozen=True)
@@ -268,3 +278,25 @@ class RoundRecord:
         if not self.reports or span <= 0:
             return 0.0
         return float(np.mean([max(0.0, 1 - report.timing.total_s / span) for report in self.reports]))
+
+    def scalars(self) -> dict[str, float]:
+        """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
+        accepted = [report for report in self.reports if report.accepted]
+        scalars = {
+            tags.NUM_CLIENTS: float(len(accepted)),
+            tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
+            tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
+            tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),
+            tags.MACS: float(sum(report.work.macs for report in self.reports)),
+            tags.SIMULATED_S: self.end_s,
+            tags.WALL_S: self.wall_s,
+            tags.WAITING_SHARE: self.waiting_share,
+        }
+        if self.reports:
+            scalars[tags.MEAN_RATIO] = float(np.mean([report.ratio for report in self.reports]))
+        names = {name for report in accepted for name in report.metrics}
+        for name in sorted(names):
+            told = [report for report in accepted if name in report.metrics]
+            sizes = [report.num_examples for report in told]
+            scalars[name] = float(np.average([report.metrics[name] for report in told], weights=sizes))
+        return {**scalars, **self.metrics}

@@ -1,0 +1,143 @@
+"""Training the clients of a round and merging what comes back while it streams past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightning.pytorch as pl
+import torch
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.client import run_client
+from fedlight.core.modules import ThinModules
+from fedlight.core.processes import Processes
+from fedlight.core.types import ClientTask, FederatedData, Job, Report, RoundState, State, Update
+from fedlight.submodels import SubmodelPlan
+
+
+@dataclass
+class _Returned:
+    """What every process must know of an update that one process holds."""
+
+    accepted: bool
+    metrics: dict[str, float]
+    upload_bytes: int
+    score: float | None = None
+
+
+class Cohort:
+    """Trains jobs, each process its share, and merges their updates.
+
+    Memory doesn't grow with the number of clients in a round: an update is merged and dropped before the next client
+    trains. The exception is a contribution that asks for the updates again once their aggregate is known; they are
+    then kept in the shape of their submodels.
+
+    Args:
+        algorithm: the parts.
+        plan: the plan of ``client``.
+        client: the global module, copied as the template of the thin ones.
+        data: the clients' data.
+        processes: who shares the work.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        plan: SubmodelPlan,
+        client: pl.LightningModule,
+        data: FederatedData,
+        processes: Processes,
+    ) -> None:
+        self._parts = algorithm
+        self._data = data
+        self._processes = processes
+        self._thin_modules = ThinModules(plan, client)
+
+    def aggregate(
+        self, state: RoundState, finished: Sequence[Job], torch_device: torch.device
+    ) -> tuple[State, list[Report]]:
+        """Train what is not trained yet, and return the aggregate update in full shape and a report per job.
+
+        A client whose update holds NaN or infinity is left out of everything and reported as not accepted.
+        """
+        parts, reduce = self._parts, self._processes.reduce
+        weights = parts.contribution.weights(state, [job.client for job in finished])
+        parts.importance.begin(state)
+        parts.contribution.begin(state)
+        parts.aggregation.begin(state, finished)
+        returned: dict[tuple[int, float], _Returned] = {}
+        kept: list[tuple[Job, Update]] = []
+        for job in self._processes.share(finished):
+            update = self._train(state, job, torch_device)
+            returned[job.key] = _Returned(update.is_finite(), update.metrics, update.upload_bytes)
+            if not returned[job.key].accepted:
+                continue
+            parts.importance.add(job.coverage, update)
+            parts.contribution.add(job.coverage, update, weights[job.client])
+            parts.aggregation.add(job.coverage, update, weights[job.client])
+            if parts.contribution.needs_updates:
+                kept.append((job, update))
+        parts.importance.finish(reduce)
+        parts.contribution.finish(reduce)
+        aggregate = parts.aggregation.finish(reduce)
+        for job, update in kept:
+            returned[job.key].score = parts.contribution.score(job.coverage, update)
+        return aggregate, _reports(state, finished, weights, self._processes.gather(returned))
+
+    def settle(self, state: RoundState, in_flight: Sequence[Job], torch_device: torch.device) -> None:
+        """Compute the updates of jobs still in flight, before the weights that they started from are gone."""
+        waiting = [job for job in in_flight if job.update is None]
+        own = {job.key: self._train(state, job, torch_device) for job in self._processes.share(waiting)}
+        updates = self._processes.gather(own)
+        for job in waiting:
+            job.update = updates[job.key]
+
+    def _train(self, state: RoundState, job: Job, torch_device: torch.device) -> Update:
+        if job.update is not None:
+            return job.update
+        parts = self._parts
+        task = ClientTask(
+            client=job.client,
+            round_idx=job.round_idx,
+            seed=state.seed,
+            weights=job.coverage.slice(state.weights),
+            masks=job.coverage.masks,
+            lr_factor=parts.local.lr_factor(job.round_idx),
+            statistics=parts.importance.statistics,
+            local=parts.local,
+            norm=parts.norm,
+            compression=parts.compression,
+        )
+        module = self._thin_modules.get(job.coverage, torch_device)
+        return run_client(task, module, self._data.client(job.client))
+
+
+def _reports(
+    state: RoundState,
+    finished: Sequence[Job],
+    weights: dict[int, float],
+    returned: dict[tuple[int, float], _Returned],
+) -> list[Report]:
+    """Return one report per finished job, with weights normalised over the accepted ones."""
+    total = sum(weights[job.client] for job in finished if returned[job.key].accepted)
+    reports = []
+    for job in finished:
+        back = returned[job.key]
+        reports.append(
+            Report(
+                client=job.client,
+                round_idx=job.round_idx,
+                ratio=job.ratio,
+                work=job.work,
+                timing=job.timing,
+                finish_s=job.finish_s,
+                num_examples=int(state.num_examples[job.client]),
+                metrics=back.metrics,
+                weight=weights[job.client] / total if back.accepted else 0.0,
+                contribution=back.score,
+                accepted=back.accepted,
+                upload_bytes=back.upload_bytes,
+            )
+        )
+    return reports

@@ -1,0 +1,249 @@
+"""The server: a LightningModule whose training step is one communication round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
+from fedlight.core.clock import Clock
+from fedlight.core.cohort import Cohort
+from fedlight.core.evaluation import example_inputs, muted, speaking_for
+from fedlight.core.processes import Processes
+from fedlight.core.slots import Fleet
+from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundState, State, Work
+from fedlight.errors import ConfigError
+from fedlight.submodels import SubmodelPlan
+
+
+def plain_sgd(params: Any) -> torch.optim.Optimizer:
+    """Return SGD with learning rate 1, under which the server step adds the aggregate update as it is (FedAvg)."""
+    return torch.optim.SGD(params, lr=1.0)
+
+
+class Server(pl.LightningModule):
+    """One model trained over a fleet of unequal clients; under a Trainer one epoch is one round.
+
+    The round sets the gradient of the global parameters to minus the aggregate update and steps the server
+    optimizer: θ ← θ - lr · (-U). SGD with lr 1 is FedAvg, with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
+    Adaptive Federated Optimization, algorithm 2). ``global_step`` counts rounds, and checkpoints, resume, loggers,
+    early stopping and several processes are Lightning's own.
+
+    Args:
+        client: the network to train and how a client trains it: any LightningModule with ``example_input_array``.
+            It is the global model, in full size.
+        algorithm: one choice per slot.
+        fleet: which devices the clients are.
+        server_optimizer: from parameters to the optimizer that applies the aggregate; None: SGD with lr 1.
+        server_lr_scheduler: stepped once per round.
+        protect: name patterns (``fnmatch``) of layers whose units are never removed.
+        init_weights: checkpoint or state dict to start from.
+        seed: every random draw of the run derives from it.
+
+    Attributes:
+        plan: index maps of the client's architecture; known after ``setup``.
+        clock: simulated time and the jobs in flight.
+        last_round: record of the round that has just ended.
+        run_config: the run's configuration as YAML, carried in checkpoints.
+    """
+
+    plan: SubmodelPlan
+
+    def __init__(
+        self,
+        client: pl.LightningModule,
+        algorithm: Algorithm,
+        fleet: Fleet,
+        server_optimizer: OptimizerCallable | None = None,
+        server_lr_scheduler: LRSchedulerCallable | None = None,
+        protect: list[str] | None = None,
+        init_weights: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.client = client
+        self.algorithm = algorithm
+        self.fleet = fleet
+        self.server_optimizer = server_optimizer or plain_sgd
+        self.server_lr_scheduler = server_lr_scheduler
+        self.protect = list(protect or ())
+        self.seed = seed
+        self.round_idx = 0
+        self.clock = Clock()
+        self.last_round: RoundRecord | None = None
+        self.run_config: str | None = None
+        if init_weights is not None:
+            load_init_weights(client, init_weights)
+
+    # Lightning's hooks --------------------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Trace the client's architecture once; in a fit also check the parts and draw the fleet."""
+        if not hasattr(self, "plan"):
+            inputs = example_inputs(self.client)
+            self.plan = SubmodelPlan.trace(self.client, inputs, protect=self.protect)
+        if stage != "fit":
+            return
+        num_clients = len(self.data.num_examples)
+        self.algorithm.local.check(self.client)
+        self.algorithm.schedule.check(num_clients)
+        self.fleet.setup(num_clients, self.seed)
+        self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes())
+
+    def configure_optimizers(self) -> Any:
+        """Return the server optimizer over the trainable global parameters, with its schedule by round."""
+        optimizer = self.server_optimizer([p for p in self.client.parameters() if p.requires_grad])
+        if self.server_lr_scheduler is None:
+            return optimizer
+        return [optimizer], [self.server_lr_scheduler(optimizer)]
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Run one communication round."""
+        started = time.perf_counter()
+        state = self.round_state()
+        finished = self.algorithm.schedule.advance(self.clock, lambda count: self._dispatch(state, count))
+        aggregate, reports = self._cohort.aggregate(state, finished, self.device)
+        self._cohort.settle(state, self.clock.jobs(), self.device)
+        self._step(aggregate)
+        self.algorithm.contribution.observe(
+            state, {report.client: report.contribution for report in reports if report.contribution is not None}
+        )
+        self.algorithm.ratio.observe(state, reports)
+        self._record(state, finished, reports, time.perf_counter() - started)
+        self.round_idx += 1
+
+    def on_train_epoch_end(self) -> None:
+        """Step the server's learning-rate schedule: one epoch is one round."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler):
+            scheduler.step()
+
+    def on_validation_start(self) -> None:
+        """Ready the normalisation layers for evaluation."""
+        self._prepare_evaluation()
+
+    def on_test_start(self) -> None:
+        """Ready the normalisation layers for evaluation."""
+        self._prepare_evaluation()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> Any:
+        """Evaluate the global model by the client's own ``validation_step``."""
+        with speaking_for(self.client, self):
+            return self.client.validation_step(batch, batch_idx)
+
+    def test_step(self, batch: Any, batch_idx: int) -> Any:
+        """Evaluate the global model by the client's own ``test_step``."""
+        with speaking_for(self.client, self):
+            return self.client.test_step(batch, batch_idx)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed run needs: the parts' memory, the clock, the jobs in flight, the round."""
+        checkpoint["fedlight"] = write_checkpoint(self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back; raises CheckpointError when it is of another architecture or algorithm."""
+        read_checkpoint(self, checkpoint)
+
+    # One round, step by step --------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> FederatedData:
+        """The clients' data: the Trainer's datamodule."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, FederatedData):
+            raise ConfigError(
+                f"the Trainer's datamodule is {type(data).__name__}, which holds no clients; "
+                "pass a fedlight.data.FederatedDataModule as datamodule"
+            )
+        return data
+
+    def round_state(self) -> RoundState:
+        """Return what the server knows as the round begins."""
+        return RoundState(
+            round_idx=self.round_idx,
+            seed=self.seed,
+            now_s=self.clock.now_s,
+            plan=self.plan,
+            weights=self.client.state_dict(),
+            num_examples=self.data.num_examples,
+            price=self._price,
+        )
+
+    def _price(self, client: int, ratio: float) -> Work:
+        return self._work(client, self.algorithm.extraction.cost(self.plan, ratio))
+
+    def _work(self, client: int, cost: Any) -> Work:
+        examples = self.algorithm.local.num_examples(self.data.client(client))
+        upload_bytes = self.algorithm.compression.upload_bytes(cost)
+        return Work(3.0 * cost.macs * examples, cost.num_bytes, upload_bytes)
+
+    def _dispatch(self, state: RoundState, count: int) -> None:
+        """Select clients, decide how much and which parts each gets, and put their jobs in flight."""
+        parts = self.algorithm
+        busy = {job.client for job in self.clock.jobs()}
+        up = self.fleet.candidates(self.clock.now_s)
+        candidates = [client for client in up if client not in busy] if busy else up
+        cohort = parts.selection.select(state, candidates, count)
+        ratios = parts.ratio.choose(state, cohort)
+        for client in cohort:
+            scores = _lazily(parts.importance.scores, state, client)
+            coverage = parts.extraction.extract(state, client, ratios[client], scores)
+            work = self._work(client, parts.extraction.cost_of(self.plan, coverage))
+            timing = self.fleet.timing(client, work, state.round_idx)
+            self.clock.push(Job(client, state.round_idx, ratios[client], coverage, work, timing, self.clock.now_s))
+
+    def _step(self, aggregate: State) -> None:
+        """Step the server optimizer on minus the aggregate; buffers take their part of it directly."""
+        for name, parameter in self.client.named_parameters():
+            if parameter.requires_grad:
+                parameter.grad = aggregate[name].neg().to(parameter)
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)  # noqa: S101 - configure_optimizers returns one
+        optimizer.step()
+        optimizer.zero_grad()
+        with torch.no_grad():
+            for name, buffer in self.client.named_buffers():
+                if name in aggregate:
+                    buffer += aggregate[name].to(buffer)
+
+    def _record(self, state: RoundState, finished: Sequence[Job], reports: list[Report], wall_s: float) -> None:
+        sparsity = [self.plan.layer_sparsity(job.coverage.keep) for job in finished]
+        names = sparsity[0] if sparsity else {}
+        self.last_round = RoundRecord(
+            round_idx=state.round_idx,
+            reports=reports,
+            layer_sparsity={name: sum(one[name] for one in sparsity) / len(sparsity) for name in names},
+            start_s=state.now_s,
+            end_s=self.clock.now_s,
+            wall_s=wall_s,
+            metrics={tag: value for part in self.algorithm.slots().values() for tag, value in part.metrics().items()},
+        )
+        self.log_dict(self.last_round.scalars(), on_step=False, on_epoch=True, batch_size=1)
+        rejected = [report.client for report in reports if not report.accepted]
+        if rejected:
+            names_of = ", ".join(f"{client} ({self.fleet.device(client)})" for client in rejected)
+            self.print(
+                f"round {state.round_idx}: left out {len(rejected)} clients whose update was not finite: {names_of}"
+            )
+
+    def _prepare_evaluation(self) -> None:
+        data = getattr(self.trainer, "datamodule", None)
+        server_data = data.server() if isinstance(data, FederatedData) else None
+
+        def forward(batch: Any) -> None:
+            with torch.no_grad(), muted(self.client):
+                self.client.training_step(self.trainer.strategy.batch_to_device(batch), 0)
+
+        self.algorithm.norm.before_evaluation(self.client, server_data, forward)
+
+
+def _lazily(scores: Callable[[RoundState, int], Tensor], state: RoundState, client: int) -> Callable[[], Tensor]:
+    return lambda: scores(state, client)

@@ -1,0 +1,36 @@
+"""The TensorBoard tags, all of them: docs/tags.md is this table."""
+
+from __future__ import annotations
+
+from typing import Final
+
+UPLINK_BYTES: Final = "comm/uplink_bytes"
+DOWNLINK_BYTES: Final = "comm/downlink_bytes"
+SIMULATED_S: Final = "time/simulated_s"
+WALL_S: Final = "time/wall_s"
+WAITING_SHARE: Final = "time/waiting_share"
+MEAN_RATIO: Final = "prune/ratio/mean"
+MACS: Final = "compute/macs"
+NUM_CLIENTS: Final = "train/num_clients"
+REJECTED_CLIENTS: Final = "train/rejected_clients"
+
+TAGS: Final[dict[str, str]] = {
+    "train/<metric>": "what clients log while they train, mean over the round's clients by number of examples",
+    "val/<metric>": "what the client's validation_step logs for the global model, for example val/accuracy",
+    "test/<metric>": "what the client's test_step logs for the global model",
+    NUM_CLIENTS: "clients whose update was merged in this round",
+    REJECTED_CLIENTS: "clients left out of this round because their update was not finite",
+    MEAN_RATIO: "mean pruning ratio (fraction removed) over the round's clients",
+    "prune/ratio/<client>": "pruning ratio of one client",
+    "prune/layer_sparsity/<layer>": "fraction of a layer's units removed, mean over the round's clients",
+    "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
+    "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
+    "contribution/<client>": "contribution score of one client in this round",
+    UPLINK_BYTES: "bytes sent by this round's clients",
+    DOWNLINK_BYTES: "bytes sent to this round's clients",
+    MACS: "multiply-accumulates of this round's training over all clients",
+    SIMULATED_S: "simulated seconds since the start of the run",
+    WALL_S: "measured seconds that the round took",
+    WAITING_SHARE: "share of the round in which clients neither computed nor sent, mean over clients",
+}
+"""Tag (or pattern) to its meaning."""
