@@ -25,7 +25,14 @@ class Coverage(ABC):
     ``state`` means a whole state dict of the model: the names and shapes of ``Structure.shapes``, no more and no less.
     Every method raises :class:`~fedlight.errors.CheckpointError` for a name or a shape that the model doesn't have.
     Integer buffers are tensors like any other here: no unit owns them, so they pass through as they are.
+
+    Attributes:
+        keep: bool[num_units], the units that the client's network has.
+        masks: bool masks by tensor name, True = covered, where coverage is by weights; else None.
     """
+
+    keep: Tensor
+    masks: Mapping[str, Tensor] | None
 
     @property
     @abstractmethod
@@ -95,6 +102,7 @@ class ChannelCoverage(Coverage):
                 "pass bool[num_units] as SubmodelPlan.keep returns it"
             )
         self.keep = keep.detach().to("cpu", copy=True)
+        self.masks = None
         for group in structure.groups:
             if not bool(self.keep[group.units].any()):
                 raise DataError(f"keep leaves no unit of group {group.name!r}: keep at least one")
@@ -218,13 +226,14 @@ class MaskCoverage(Coverage):
     """Coverage by weight masks: a client's tensors have the full shape, with zeros where they aren't covered.
 
     Args:
-        shapes: shapes of all tensors of the model, or its structure.
+        structure: units of the model, all of which stay, and shapes of its tensors.
         masks: tensor name to bool mask of the tensor's shape, True = covered; other tensors are fully covered.
     """
 
-    def __init__(self, shapes: Structure | Mapping[str, tuple[int, ...]], masks: Mapping[str, Tensor]) -> None:
-        self._shapes = shapes.shapes if isinstance(shapes, Structure) else shapes
-        self.masks = {}
+    def __init__(self, structure: Structure, masks: Mapping[str, Tensor]) -> None:
+        self._shapes = structure.shapes
+        self.keep = torch.ones(structure.num_units, dtype=torch.bool)
+        self.masks: dict[str, Tensor] = {}
         for name, mask in masks.items():
             _check_shape(name, mask, _shape(self._shapes, name))
             if mask.dtype != torch.bool:
