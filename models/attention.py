@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedlight.errors import ConfigError
+
 
 def rotate(states: Tensor, base: float = 10000.0) -> Tensor:
     r"""Rotary positions: turn the pair (i, i + d/2) of the state at position t by the angle t · base^(-2i/d).
@@ -49,7 +51,7 @@ class Attention(nn.Module):
         bias: the layers have biases.
 
     Raises:
-        ValueError: the numbers of heads or their width don't divide.
+        ConfigError: the numbers of heads or their width don't divide.
     """
 
     def __init__(
@@ -71,11 +73,11 @@ class Attention(nn.Module):
         self.causal = causal
         self.rotary = rotary
         if head_dim is None and dim % num_heads:
-            raise ValueError(f"dim {dim} is not a multiple of num_heads {num_heads}: change one or give head_dim")
+            raise ConfigError(f"dim {dim} is not a multiple of num_heads {num_heads}: change one or give head_dim")
         if num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads {num_heads} is not a multiple of num_kv_heads {num_kv_heads}: change one")
+            raise ConfigError(f"num_heads {num_heads} is not a multiple of num_kv_heads {num_kv_heads}: change one")
         if rotary and self.head_dim % 2:
-            raise ValueError(f"rotary positions need an even head_dim, not {self.head_dim}: change it")
+            raise ConfigError(f"rotary positions need an even head_dim, not {self.head_dim}: change it")
         query_width, key_width = num_heads * self.head_dim, self.num_kv_heads * self.head_dim
         if fused:
             self.qkv = nn.Linear(dim, query_width + 2 * key_width, bias=bias)

@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
+from fedlight.errors import ConfigError
+
 
 class Classifier(LightningModule, ABC):
     """A classifier trained by cross-entropy and SGD; subclasses hold the layers and fill in ``forward``.
@@ -28,7 +30,7 @@ class Classifier(LightningModule, ABC):
         class_names: names of the classes in the order of the logits.
 
     Raises:
-        ValueError: there are names for another number of classes.
+        ConfigError: there are names for another number of classes.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class Classifier(LightningModule, ABC):
     ) -> None:
         super().__init__()
         if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(
+            raise ConfigError(
                 f"class_names has {len(class_names)} names, num_classes is {num_classes}: name every class"
             )
         self.num_classes = num_classes

@@ -8,6 +8,8 @@ from typing import Any, Literal, final
 
 from torch import Tensor, nn
 
+from fedlight.errors import ConfigError
+
 from .classifier import Classifier
 from .examples import example_floats
 
@@ -52,6 +54,9 @@ class ConvNet(Classifier):
         num_classes: number of classes.
         norm: ``batch`` puts a BatchNorm behind every convolution.
         **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+
+    Raises:
+        ConfigError: there is no such variant.
     """
 
     def __init__(
@@ -61,6 +66,8 @@ class ConvNet(Classifier):
         norm: Literal["none", "batch"] = "none",
         **training: Any,
     ) -> None:
+        if variant not in _LAYOUTS:
+            raise ConfigError(f"ConvNet has no variant {variant!r}: choose one of {', '.join(_LAYOUTS)}")
         layout = _LAYOUTS[variant]
         super().__init__(num_classes, example_floats(2, *layout.example_shape), **training)
         self.layers = nn.Sequential(_layers(layout, num_classes, norm == "batch"))

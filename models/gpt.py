@@ -66,7 +66,7 @@ class GPT(Classifier):
         **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
 
     Raises:
-        ValueError: the numbers of heads don't divide ``dim`` or each other.
+        ConfigError: the numbers of heads don't divide ``dim`` or each other.
     """
 
     def __init__(

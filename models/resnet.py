@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
+from fedlight.errors import ConfigError
+
 from .classifier import Classifier
 from .examples import example_floats
 
@@ -35,6 +37,9 @@ class ResNet18(Classifier):
         in_channels: channels of the images.
         image_size: height and width of the example input; the network takes any size from 8 upwards.
         **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+
+    Raises:
+        ConfigError: there is no such norm, or its groups don't divide the width.
     """
 
     def __init__(
@@ -54,6 +59,10 @@ class ResNet18(Classifier):
             "instance": partial(nn.InstanceNorm2d, affine=True),
             "none": nn.Identity,
         }
+        if norm not in norms:
+            raise ConfigError(f"ResNet18 has no norm {norm!r}: choose one of {', '.join(norms)}")
+        if norm == "group" and width % num_groups:
+            raise ConfigError(f"ResNet18: num_groups {num_groups} does not divide width {width}: change one")
         norm_layer = norms[norm]
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.norm1 = norm_layer(width)

@@ -7,6 +7,8 @@ from typing import Any, final
 import torchvision
 from torch import Tensor
 
+from fedlight.errors import ConfigError
+
 from .classifier import Classifier
 from .examples import example_floats
 
@@ -22,13 +24,13 @@ class TorchvisionClassifier(Classifier):
         **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
 
     Raises:
-        ValueError: torchvision has no classification network of this name.
+        ConfigError: torchvision has no classification network of this name.
     """
 
     def __init__(self, name: str, num_classes: int = 10, image_size: int = 224, **training: Any) -> None:
         super().__init__(num_classes, example_floats(2, 3, image_size, image_size), **training)
         if name not in torchvision.models.list_models(torchvision.models):
-            raise ValueError(
+            raise ConfigError(
                 f"torchvision has no classification network {name!r}: see torchvision.models.list_models()"
             )
         # The two networks with side exits answer with a tuple unless told not to.

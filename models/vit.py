@@ -7,6 +7,8 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
+from fedlight.errors import ConfigError
+
 from .attention import Attention
 from .classifier import Classifier
 from .examples import example_floats
@@ -53,7 +55,7 @@ class ViT(Classifier):
         **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
 
     Raises:
-        ValueError: the patches don't tile the image, or the heads the stream.
+        ConfigError: the patches don't tile the image, or the heads the stream.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class ViT(Classifier):
         **training: Any,
     ) -> None:
         if image_size % patch_size:
-            raise ValueError(f"image_size {image_size} is not a multiple of patch_size {patch_size}: change one")
+            raise ConfigError(f"image_size {image_size} is not a multiple of patch_size {patch_size}: change one")
         super().__init__(num_classes, example_floats(2, in_channels, image_size, image_size), **training)
         num_positions = (image_size // patch_size) ** 2 + (pooling == "cls")
         self.patches = nn.Conv2d(in_channels, dim, patch_size, patch_size)
