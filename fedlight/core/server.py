@@ -201,10 +201,15 @@ class Server(pl.LightningModule):
             self.clock.push(Job(client, state.round_idx, ratios[client], coverage, work, timing, self.clock.now_s))
 
     def _step(self, aggregate: State) -> None:
-        """Step the server optimizer on minus the aggregate; buffers take their part of it directly."""
+        """Step the server optimizer on minus the aggregate; buffers take their part of it directly.
+
+        A parameter without an aggregate (every update was left out) has gradient 0: the optimizer still steps, since
+        ``global_step`` counts rounds.
+        """
         for name, parameter in self.client.named_parameters():
             if parameter.requires_grad:
-                parameter.grad = aggregate[name].neg().to(parameter)
+                update = aggregate.get(name)
+                parameter.grad = torch.zeros_like(parameter) if update is None else update.neg().to(parameter)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)  # noqa: S101 - configure_optimizers returns one
         optimizer.step()
