@@ -1,0 +1,226 @@
+"""The server against a plain loop, and what it promises about rounds, checkpoints and bad updates."""
+
+import copy
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from toy import SIZES, Regressor, ToyFleet
+
+from fedlight.algorithms import FedAvg
+from fedlight.core import Algorithm, Server
+from fedlight.core.slots import Schedule
+from fedlight.errors import CheckpointError, ConfigError
+from fedlight.parts import Fixed
+
+
+def state_of(server):
+    return {name: value.clone() for name, value in server.client.state_dict().items()}
+
+
+def plain_fedavg(module, data, rounds, lr=0.05, momentum=0.0):
+    """FedAvg written from McMahan et al. 2017, algorithm 1, with one full batch per client and round."""
+    module = copy.deepcopy(module)
+    velocity = {name: torch.zeros_like(value) for name, value in module.state_dict().items()}
+    for _ in range(rounds):
+        start = {name: value.clone() for name, value in module.state_dict().items()}
+        mean = {name: torch.zeros_like(value) for name, value in start.items()}
+        for client in data.clients:
+            local = copy.deepcopy(module)
+            loss = nn.functional.mse_loss(local(client.x), client.y)
+            gradients = torch.autograd.grad(loss, list(local.parameters()))
+            for (name, value), gradient in zip(local.named_parameters(), gradients, strict=True):
+                mean[name] += client.num_examples / sum(SIZES) * (value.detach() - lr * gradient - start[name])
+        for name in velocity:
+            velocity[name] = momentum * velocity[name] + mean[name]
+        module.load_state_dict({name: start[name] + velocity[name] for name in start})
+    return module.state_dict()
+
+
+def test_fedavg_equals_the_plain_loop(regressor, data, trainer):
+    expected = plain_fedavg(regressor, data, 3)
+    server = Server(regressor, FedAvg(), ToyFleet())
+    trainer(3).fit(server, datamodule=data)
+    for name, value in state_of(server).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+
+
+def test_server_momentum_is_fedavgm(regressor, data, trainer):
+    expected = plain_fedavg(regressor, data, 4, momentum=0.9)
+    server = Server(
+        regressor, FedAvg(), ToyFleet(), server_optimizer=lambda params: torch.optim.SGD(params, lr=1.0, momentum=0.9)
+    )
+    trainer(4).fit(server, datamodule=data)
+    for name, value in state_of(server).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+
+
+def test_server_learning_rate_follows_its_schedule_by_round(regressor, data, trainer):
+    server = Server(
+        regressor,
+        FedAvg(),
+        ToyFleet(),
+        server_lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.0),
+    )
+    one_round = plain_fedavg(regressor, data, 1)
+    trainer(3).fit(server, datamodule=data)  # after the first round the rate is 0
+    for name, value in state_of(server).items():
+        torch.testing.assert_close(value, one_round[name], rtol=0, atol=1e-6)
+
+
+def test_rounds_are_counted_and_time_is_that_of_the_slowest(regressor, data, trainer):
+    server = Server(regressor, FedAvg(), ToyFleet())
+    running = trainer(5)
+    running.fit(server, datamodule=data)
+    assert (server.round_idx, running.global_step) == (5, 5)
+    assert server.clock.now_s == pytest.approx(5 * 3.0)
+    assert server.last_round.waiting_share == pytest.approx((0 + 0 + 2 / 3 + 2 / 3) / 4)
+    assert running.callback_metrics["time/simulated_s"] == pytest.approx(15.0)
+    assert "val/loss" in running.callback_metrics
+    assert "train/loss" in running.callback_metrics
+
+
+def test_frozen_parameters_stay(regressor, data, trainer):
+    regressor.hidden.weight.requires_grad_(False)
+    before = regressor.hidden.weight.detach().clone()
+    server = Server(regressor, FedAvg(), ToyFleet())
+    trainer(2).fit(server, datamodule=data)
+    assert torch.equal(server.client.hidden.weight, before)
+    assert not torch.equal(server.client.hidden.bias, torch.zeros_like(server.client.hidden.bias))
+
+
+def test_a_nan_update_is_left_out_counted_and_named(regressor, data, trainer, capsys):
+    reference = copy.deepcopy(data)
+    data.clients[1].y = torch.full_like(data.clients[1].y, float("nan"))
+    server = Server(regressor, FedAvg(), ToyFleet())
+    del reference.clients[1]
+    share = sum(client.num_examples for client in reference.clients) / sum(SIZES)
+    start = state_of(server)
+    expected = plain_fedavg(regressor, reference, 1)
+    running = trainer(1)
+    running.fit(server, datamodule=data)
+    for name, value in state_of(server).items():
+        # The plain loop divides by all examples, the server by those that it merged.
+        torch.testing.assert_close(value, start[name] + (expected[name] - start[name]) / share, rtol=0, atol=1e-6)
+    assert running.callback_metrics["train/rejected_clients"] == 1
+    assert "1 (slow)" in capsys.readouterr().out
+
+
+def test_a_round_without_any_finite_update_changes_nothing(regressor, data, trainer):
+    for client in data.clients:
+        client.y = torch.full_like(client.y, float("inf"))
+    server = Server(regressor, FedAvg(), ToyFleet())
+    before = state_of(server)
+    running = trainer(2)
+    running.fit(server, datamodule=data)
+    assert all(torch.equal(value, before[name]) for name, value in state_of(server).items())
+    assert running.global_step == 2
+
+
+def test_updates_are_dropped_as_they_are_merged(regressor, data, trainer, monkeypatch):
+    import fedlight.core.cohort as cohort
+
+    alive = []
+
+    def counting(task, module, client_data):
+        update = original(task, module, client_data)
+        seen.append(weakref.ref(update))
+        alive.append(sum(reference() is not None for reference in seen))
+        return update
+
+    seen, original = [], cohort.run_client
+    monkeypatch.setattr(cohort, "run_client", counting)
+    trainer(2).fit(Server(regressor, FedAvg(), ToyFleet()), datamodule=data)
+    assert len(alive) == 8
+    assert max(alive) <= 2  # the new one, and the one before until its name is taken
+
+
+class Buffered(Schedule):
+    """Move after every second return, with three clients at work."""
+
+    def check(self, num_clients):
+        pass
+
+    def advance(self, clock, dispatch):
+        finished = []
+        while len(finished) < 2:
+            dispatch(3 - len(clock))
+            finished.append(clock.pop())
+        return finished
+
+
+def buffered():
+    parts = FedAvg().slots()
+    return Algorithm(**{**parts, "schedule": Buffered(), "ratio": Fixed(0.5)})
+
+
+def checkpointed(trainer, folder, rounds, data, resume=None):
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    torch.manual_seed(0)
+    server = Server(Regressor(), buffered(), ToyFleet(), seed=3)
+    keep = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+    trainer(rounds, enable_checkpointing=True, callbacks=[keep]).fit(server, datamodule=data, ckpt_path=resume)
+    return server
+
+
+def test_jobs_in_flight_survive_a_restart_bit_for_bit(data, trainer, tmp_path):
+    whole = checkpointed(trainer, tmp_path / "whole", 6, data)
+    assert len(whole.clock) > 0
+    checkpointed(trainer, tmp_path / "part", 3, data)
+    again = checkpointed(trainer, tmp_path / "again", 6, data, resume=tmp_path / "part" / "epoch=2.ckpt")
+    assert again.clock.now_s == whole.clock.now_s
+    assert again.round_idx == whole.round_idx == 6
+    assert [job.key for job in again.clock.jobs()] == [job.key for job in whole.clock.jobs()]
+    for name, value in state_of(again).items():
+        assert torch.equal(value, state_of(whole)[name]), name
+
+
+def test_checkpoints_load_as_weights_only(data, trainer, tmp_path):
+    checkpointed(trainer, tmp_path, 2, data)
+    saved = torch.load(tmp_path / "epoch=1.ckpt", weights_only=True)
+    assert saved["fedlight"]["round_idx"] == 2
+    assert len(saved["fedlight"]["clock"]["jobs"]) > 0
+    assert "client.hidden.weight" in saved["state_dict"]
+
+
+def test_a_checkpoint_of_another_algorithm_or_architecture_is_refused(data, trainer, tmp_path):
+    checkpointed(trainer, tmp_path, 1, data)
+    path = tmp_path / "epoch=0.ckpt"
+    with pytest.raises(CheckpointError, match=r"algorithm .*Algorithm.* FedAvg"):
+        trainer(2).fit(Server(Regressor(), FedAvg(), ToyFleet(), seed=3), datamodule=data, ckpt_path=path)
+    with pytest.raises(CheckpointError, match="seed 3, this one has 4"):
+        trainer(2).fit(Server(Regressor(), buffered(), ToyFleet(), seed=4), datamodule=data, ckpt_path=path)
+    with pytest.raises(CheckpointError, match=r"hidden.weight is \(16, 3\) there and \(8, 3\) here"):
+        trainer(2).fit(Server(Regressor(hidden=8), buffered(), ToyFleet(), seed=3), datamodule=data, ckpt_path=path)
+
+
+def test_a_run_may_start_from_weights(data, trainer, tmp_path):
+    checkpointed(trainer, tmp_path, 1, data)
+    torch.manual_seed(1)
+    other = Regressor()
+    torch.save(other.state_dict(), tmp_path / "plain.pt")
+    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "plain.pt"))
+    assert torch.equal(started.client.hidden.weight, other.hidden.weight)
+    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
+    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "epoch=0.ckpt"))
+    assert torch.equal(started.client.out.bias, saved["client.out.bias"])
+    with pytest.raises(CheckpointError, match=r"hidden.weight is \(16, 3\) there and \(8, 3\) here"):
+        Server(Regressor(hidden=8), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "plain.pt"))
+    with pytest.raises(CheckpointError, match="there is no file"):
+        Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "nothing.pt"))
+    (tmp_path / "text.pt").write_text("no weights")
+    with pytest.raises(CheckpointError, match="can't be read as weights"):
+        Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "text.pt"))
+
+
+def test_a_model_without_example_input_is_refused(regressor, data, trainer):
+    regressor.example_input_array = None
+    with pytest.raises(ConfigError, match="Regressor has no example input.*example_input_array"):
+        trainer(1).fit(Server(regressor, FedAvg(), ToyFleet()), datamodule=data)
+
+
+def test_data_without_clients_are_refused(regressor, data, trainer):
+    with pytest.raises(ConfigError, match="holds no clients"):
+        trainer(1).fit(Server(regressor, FedAvg(), ToyFleet()), train_dataloaders=data.train_dataloader())
