@@ -217,7 +217,7 @@ def test_a_run_may_start_from_weights(data, trainer, tmp_path):
 
 def test_a_model_without_example_input_is_refused(regressor, data, trainer):
     regressor.example_input_array = None
-    with pytest.raises(ConfigError, match="Regressor has no example input.*example_input_array"):
+    with pytest.raises(ConfigError, match=r"Regressor has no example input.*example_input_array"):
         trainer(1).fit(Server(regressor, FedAvg(), ToyFleet()), datamodule=data)
 
 
