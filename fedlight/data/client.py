@@ -1,0 +1,106 @@
+"""One client's view of the data, and the batches of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedlight.core.types import ClientData
+from fedlight.data.augment import Augmentation
+from fedlight.data.examples import Examples
+
+
+class IndexedClient(ClientData):
+    """Examples picked by index; holds no copy of them, so it is cheap to make anew in every round.
+
+    A last batch of a single example would break batch normalisation, so it is merged into the one before it.
+
+    Args:
+        examples: what all clients share.
+        indices: int[n], this client's examples.
+        batch_size: examples per batch, >= 1.
+        labels: int64[len(examples)], None where there are none.
+        num_classes: length of the label counts.
+        augment: changes the inputs of training batches at random.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        indices: Tensor,
+        batch_size: int,
+        labels: Tensor | None = None,
+        num_classes: int = 0,
+        augment: Augmentation | None = None,
+    ) -> None:
+        self._examples = examples
+        self._indices = indices
+        self._batch_size = batch_size
+        self._labels = labels
+        self._num_classes = num_classes
+        self._augment = augment
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples."""
+        return len(self._indices)
+
+    @property
+    def num_batches(self) -> int:
+        """Number of batches of one epoch, ⌈n / B⌉, less one where the last is merged."""
+        return len(batch_sizes(self.num_examples, self._batch_size))
+
+    def epoch(self, generator: torch.Generator) -> Iterator[Any]:
+        """Yield the batches of one epoch, each example once, in an order drawn from ``generator``."""
+        order = self._indices.index_select(0, torch.randperm(self.num_examples, generator=generator))
+        for picked in torch.split(order, batch_sizes(self.num_examples, self._batch_size)):
+            batch = self._examples.batch(picked)
+            yield batch if self._augment is None else (self._augment(batch[0], generator), *batch[1:])
+
+    def label_counts(self) -> Tensor | None:
+        """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""
+        if self._labels is None:
+            return None
+        return torch.bincount(self._labels.index_select(0, self._indices), minlength=self._num_classes)
+
+
+class EvaluationBatches:
+    """Batches in a fixed order, for Lightning's evaluation loops; every process reads all of them.
+
+    Args:
+        examples: what to read from.
+        indices: int[n], which examples.
+        batch_size: examples per batch, >= 1.
+    """
+
+    def __init__(self, examples: Examples, indices: Tensor, batch_size: int) -> None:
+        self._examples = examples
+        self._parts = torch.split(indices, batch_size) if len(indices) else ()
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self._examples.batch(picked) for picked in self._parts)
+
+
+class OneItem:
+    """The training "loader" of a server: one item per epoch, since one epoch is one round."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((0,))
+
+
+def batch_sizes(num_examples: int, batch_size: int) -> list[int]:
+    """Return the sizes of the batches of one epoch; a last batch of one example goes into the one before it."""
+    full, rest = divmod(num_examples, batch_size)
+    sizes = [batch_size] * full + [rest] * (rest > 0)
+    if rest == 1 and full:
+        sizes[-2:] = [batch_size + 1]
+    return sizes
