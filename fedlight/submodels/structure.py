@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 Axes = tuple[Tensor | None, ...]
-"""Per dim of one tensor: int64[size of the dim] with the unit that owns each position (-1: always kept); None: never pruned."""
+"""Per dim of a tensor: int64[size of the dim], the unit that owns each position (-1: always kept); None: never pruned."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Group:
         partitions: the units fall into this many equal consecutive parts which must keep equally many
             (query heads of each key-value group); 1 for an ordinary group.
         tensors: the (tensor name, dim) pairs whose positions the group's units own.
+        route: kinds of operations that the units pass through between layers, for messages.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Group:
     size: int
     partitions: int
     tensors: tuple[tuple[str, int], ...]
+    route: tuple[str, ...] = ()
 
     @property
     def units(self) -> slice:
@@ -46,11 +48,14 @@ class Structure:
         groups: in the order of their units; together they own ``0 .. num_units - 1``.
         axes: tensor name (parameters and buffers) to its :data:`Axes`; tensors without prunable dims are left out.
         shapes: shape of every tensor of the full model's state dict.
+        unsaved: axes of what the state dict doesn't hold: buffers with ``persistent=False`` by their name, and the
+            channels of norm layers without weights by the layer's name (one axis).
     """
 
     groups: tuple[Group, ...]
     axes: Mapping[str, Axes]
     shapes: Mapping[str, tuple[int, ...]]
+    unsaved: Mapping[str, Axes] = field(default_factory=dict)
 
     @property
     def num_units(self) -> int:

@@ -1,0 +1,239 @@
+"""The self-check: is a submodel the full model without the dropped units? Asked by an oracle that needs no graph.
+
+The oracle is the full model with the columns zeroed with which linear layers, convolutions and recurrent layers read
+the dropped units, and norms that mix channels taken over the kept ones. It shares the owners of the columns with the
+submodel but nothing else, so a wrong map shows: the units that a producer drops aren't those that a consumer misses.
+Weights, statistics and inputs are random: zeros, ones and symmetric weights would hide errors.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from fedlight.errors import UnsupportedModelError
+from fedlight.submodels.build import Builder
+from fedlight.submodels.inputs import Call, ExampleInputs, first_line, tensors_in
+from fedlight.submodels.layers import reads, rule_of
+from fedlight.submodels.masked_norms import norms_over
+from fedlight.submodels.structure import Group, Structure
+
+_TRIALS = 2
+
+
+def check_structure(module: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> None:
+    """Compare submodels with random kept units to the full model with what they drop zeroed.
+
+    Args:
+        module: the full model; a copy in float64 is used.
+        structure: what tracing found.
+        example_inputs: as for tracing.
+
+    Raises:
+        UnsupportedModelError: the outputs differ, depend on chance or on the data's branch, or not on the units.
+    """
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        check = _Check(module, structure, Call.of(example_inputs))
+        check.refuse_chance()
+        if not structure.groups:
+            return
+        for _ in range(_TRIALS):
+            keep = _random_keep(structure.groups, structure.num_units)
+            fault = check.fault(keep)
+            if fault:
+                check.refuse(fault)
+
+
+class _Check:
+    def __init__(self, module: nn.Module, structure: Structure, call: Call) -> None:
+        self._structure = structure
+        self._dtype, self._tolerance = torch.float64, 1e-9
+        self._full = copy.deepcopy(module).cpu().eval().requires_grad_(False)
+        self._call = call
+        _randomise(self._full)
+        try:
+            self._full.double()
+            self._noisy(call).run(self._full)
+        except Exception:  # a forward with float32 written in it
+            self._dtype, self._tolerance = torch.float32, 1e-4
+            self._full.float()
+        self._call = self._noisy(call)
+        self._builder = Builder(self._full, structure)
+        self._outputs = self._run(self._full)
+
+    def refuse_chance(self) -> None:
+        """Refuse a model that gives other outputs for the same inputs, or runs other layers for other ones."""
+        name = type(self._full).__name__
+        for first, second in zip(self._outputs, self._run(self._full), strict=False):
+            if not torch.equal(first, second) and not bool(torch.isnan(first).any()):
+                raise UnsupportedModelError(
+                    f"{name} in eval mode gives different outputs for the same inputs: "
+                    "draw random numbers only where self.training is set"
+                )
+        if not all(bool(torch.isfinite(output).all()) for output in self._outputs):
+            raise UnsupportedModelError(
+                f"{name} gives infinite outputs or NaN for random weights, which no comparison can use: "
+                "normalise the layers whose outputs grow, or pass check=False and compare submodels yourself"
+            )
+        usual = self._layers_run(self._call) or set()
+        for call in (self._call.map(_negated), self._call.map(_grown)):
+            found = self._layers_run(call)
+            for branch in sorted(usual ^ found) if found is not None else ():
+                raise UnsupportedModelError(
+                    f"{name} runs layer {branch!r} for some inputs only: take the branch out of the forward, "
+                    "since only the one that the example inputs take can be traced"
+                )
+        self._full.train()
+        for layer in self._full.modules():
+            if isinstance(layer, nn.modules.batchnorm._NormBase):
+                layer.eval()  # a batch of one has no variance
+        training = self._layers_run(self._call) or set()
+        self._full.eval()
+        for extra in sorted(training - usual):
+            raise UnsupportedModelError(
+                f"{name} runs layer {extra!r} in training alone, where it can't be traced: leave it out of the model "
+                "(torchvision: aux_logits=False)"
+            )
+
+    def fault(self, keep: Tensor) -> str:
+        """What is wrong with the submodel of this keep set; empty if nothing."""
+        expected = self._masked(keep)
+        try:
+            outputs = self._run(self._builder.build(self._full, keep))
+        except Exception as error:
+            return f"the submodel's forward fails ({first_line(error)})"
+        if [output.shape for output in outputs] != [output.shape for output in expected]:
+            return "the submodel's outputs have other shapes"
+        for output, wanted in zip(outputs, expected, strict=True):
+            if not torch.allclose(output, wanted, rtol=self._tolerance, atol=self._tolerance * float(wanted.std() + 1)):
+                return "the submodel's outputs differ from those of the full model without the dropped units"
+        return ""
+
+    def refuse(self, fault: str) -> None:
+        """Find the group whose map is wrong by dropping units of one at a time, and raise."""
+        for group in self._structure.groups:
+            keep = torch.ones(self._structure.num_units, dtype=torch.bool)
+            keep[group.units] = _random_keep((group,), self._structure.num_units)[group.units]
+            found = self.fault(keep)
+            if found:
+                raise UnsupportedModelError(_message(group, found, self._readers(group)))
+        names = ", ".join(repr(group.name) for group in self._structure.groups[:3])
+        raise UnsupportedModelError(f"{fault}, when layers such as {names} are pruned together: protect some of them")
+
+    def _readers(self, group: Group) -> list[str]:
+        readers = []
+        for tensor, dim in group.tensors:
+            name, _, tail = tensor.rpartition(".")
+            if any((place.tensor, place.dim) == (tail, dim) for place in reads(self._full.get_submodule(name))):
+                readers.append(name)
+        return readers
+
+    def _masked(self, keep: Tensor) -> list[Tensor]:
+        full = copy.deepcopy(self._full)
+        masks: dict[nn.Module, Tensor] = {}
+        kept_or_fixed = torch.cat([keep, torch.ones(1, dtype=torch.bool)])  # owner -1 finds the last
+        for name, layer in full.named_modules():
+            for place in reads(layer):
+                owner = self._owner(f"{name}.{place.tensor}" if name else place.tensor, place.dim)
+                if owner is not None:
+                    weight = layer.get_parameter(place.tensor)
+                    shape = [-1 if dim == place.dim else 1 for dim in range(weight.dim())]
+                    weight.mul_(kept_or_fixed[owner].view(shape))
+            owner = self._norm_owner(name, layer)
+            if owner is not None:
+                masks[layer] = kept_or_fixed[owner]
+        with norms_over(masks):
+            return self._run(full)
+
+    def _norm_owner(self, name: str, layer: nn.Module) -> Tensor | None:
+        if not isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
+            return None
+        return self._owner(f"{name}.weight" if layer.weight is not None else name, 0)
+
+    def _owner(self, tensor: str, dim: int) -> Tensor | None:
+        axes = self._structure.axes.get(tensor) or self._structure.unsaved.get(tensor)
+        return axes[dim] if axes else None
+
+    def _run(self, module: nn.Module) -> list[Tensor]:
+        with torch.no_grad():
+            return [t for t in tensors_in(self._call.run(module)) if t.is_floating_point()]
+
+    def _layers_run(self, call: Call) -> set[str] | None:
+        """Names of the layers with parameters that one forward pass runs; None if it fails on these inputs."""
+        seen: set[str] = set()
+
+        def note(name: str) -> Callable[..., None]:
+            return lambda *_: seen.add(name)
+
+        layers = [(n, m) for n, m in self._full.named_modules() if next(m.parameters(recurse=False), None) is not None]
+        hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers]
+        try:
+            with torch.no_grad():
+                call.run(self._full)
+        except Exception:
+            return None
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return seen
+
+    def _noisy(self, call: Call) -> Call:
+        def disturb(tensor: Tensor) -> Tensor:
+            if not tensor.is_floating_point():
+                return tensor
+            tensor = tensor.to(self._dtype)
+            spread = float(tensor.std()) if tensor.numel() > 1 else 0.0
+            return tensor + torch.randn_like(tensor) * (0.5 * spread if spread > 0 else 1.0)
+
+        return call.map(disturb)
+
+
+def _message(group: Group, found: str, readers: list[str]) -> str:
+    route = f" through {', '.join(group.route)}" if group.route else ""
+    to = f" on their way{route} to {', '.join(repr(name) for name in readers[:3])}" if readers else route
+    what = {"heads": "heads", "hidden": "hidden units"}.get(group.kind, "channels")
+    return (
+        f"layer {group.name!r}: {found}, because its {what} aren't followed rightly{to}: flatten channels first, keep "
+        f"them in one dim without mixing them (shuffle, split, functional weights), or protect=[{group.name!r}]"
+    )
+
+
+def _negated(tensor: Tensor) -> Tensor:
+    return -tensor if tensor.is_floating_point() else tensor
+
+
+def _grown(tensor: Tensor) -> Tensor:
+    return 10 * tensor + 1 if tensor.is_floating_point() else tensor
+
+
+def _random_keep(groups: tuple[Group, ...], num_units: int) -> Tensor:
+    """Keep a random number of random units of each group, equally many in each of its partitions."""
+    keep = torch.zeros(num_units, dtype=torch.bool)
+    for group in groups:
+        size = group.size // group.partitions
+        count = int(torch.randint(1, size, ())) if size > 1 else 1
+        for part in range(group.partitions):
+            keep[group.start + part * size + torch.randperm(size)[:count]] = True
+    return keep
+
+
+def _randomise(module: nn.Module) -> None:
+    """Give every parameter and statistic random values of a scale that lets signals through."""
+    for layer in module.modules():
+        for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
+            if not tensor.is_floating_point():
+                continue
+            if name in ("running_mean", "bias"):
+                tensor.normal_(0, 0.3)
+            elif name == "running_var" or (sum(size > 1 for size in tensor.shape) < 2 and not name.startswith("bias")):
+                tensor.uniform_(0.5, 1.5)
+            elif isinstance(tensor, nn.Parameter) and rule_of(layer) is not None:
+                tensor.normal_(0, 1.5 * max(1, tensor[0].numel()) ** -0.5)
+            elif isinstance(tensor, nn.Parameter):
+                tensor.normal_(0, 0.5)
