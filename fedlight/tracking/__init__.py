@@ -1,1 +1,8 @@
-"""fedlight.tracking."""
+"""Lightning callbacks that show a run: scalars, pictures, progress and the table at the end."""
+
+from fedlight.tracking.pictures import Pictures
+from fedlight.tracking.progress import RoundProgress
+from fedlight.tracking.scalars import FleetScalars
+from fedlight.tracking.summary import RunSummary
+
+__all__ = ["FleetScalars", "Pictures", "RoundProgress", "RunSummary"]

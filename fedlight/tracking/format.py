@@ -1,0 +1,34 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+MINUTE_S = 60.0
+HOUR_S = 3600.0
+THOUSAND = 1000.0
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``0.4 s``, ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < MINUTE_S:
+        return f"{whole} s"
+    if whole < HOUR_S:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def quantity(value: float, unit: str = "") -> str:
+    """Return a number with a decimal prefix: 1,626,442 is ``1.63 M`` and 12 bytes (unit ``B``) are ``12 B``."""
+    for prefix in ("", "k", "M", "G", "T", "P"):
+        if abs(value) < 999.5 or prefix == "P":
+            break
+        value /= THOUSAND
+    digits = f"{value:.3g}" if prefix else f"{value:.0f}"
+    return f"{digits} {prefix}{unit}".rstrip()
+
+
+def percent(share: float) -> str:
+    """Return a share in [0, 1] as whole percent."""
+    return f"{100 * share:.0f} %"

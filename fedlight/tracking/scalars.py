@@ -1,0 +1,50 @@
+"""One scalar per client and round, for fleets small enough to look at one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import lightning.pytorch as pl
+from lightning.pytorch import Callback
+
+from fedlight.tracking.record import last_round
+
+
+@final
+class FleetScalars(Callback):
+    """Logs ``prune/ratio/<client>``, ``contribution/<client>`` and ``prune/layer_sparsity/<layer>`` every round.
+
+    Args:
+        max_clients: clients to log one by one: the first ones that finish a round; of the others only the means that
+            the server logs are seen. 0 logs no client by itself.
+    """
+
+    def __init__(self, max_clients: int = 64) -> None:
+        self.max_clients = max_clients
+        self._clients: dict[int, None] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the round that has just ended."""
+        record = last_round(pl_module)
+        if record is None:
+            return
+        scalars = {f"prune/layer_sparsity/{layer}": value for layer, value in record.layer_sparsity.items()}
+        for report in record.reports:
+            if len(self._clients) < self.max_clients:
+                self._clients.setdefault(report.client)
+            if report.client not in self._clients:
+                continue
+            scalars[f"prune/ratio/{report.client}"] = report.ratio
+            if report.contribution is not None:
+                scalars[f"contribution/{report.client}"] = report.contribution
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, step=record.round_idx)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the clients that are logged."""
+        return {"clients": list(self._clients)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with the same clients."""
+        self._clients = dict.fromkeys(state_dict["clients"])

@@ -1,0 +1,139 @@
+"""The table at the end of a run: what was reached, what it cost, where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+import lightning.pytorch as pl
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from fedlight.core.types import RoundRecord
+from fedlight.tracking.format import duration, percent, quantity
+from fedlight.tracking.record import last_round
+
+
+@final
+class RunSummary(Callback):
+    """Prints one table when a run has ended: accuracy, both times, bytes, MACs, rejected clients, where things are.
+
+    Args:
+        after_test: print after the ``trainer.test`` that follows ``trainer.fit``, test metrics included, instead of
+            right after the fit.
+    """
+
+    def __init__(self, after_test: bool = False) -> None:
+        self.after_test = after_test
+        self._totals = {"rounds": 0.0, "simulated_s": 0.0, "wall_s": 0.0, "waiting_s": 0.0}
+        self._totals |= {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0, "rejected": 0.0}
+        self._metrics: dict[str, float] = {}
+        self._rejected_clients: dict[int, int] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add up the round that has just ended."""
+        record = last_round(pl_module)
+        if record is not None:
+            self._add(record)
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print, unless a test is to follow."""
+        self._remember(trainer)
+        if not self.after_test:
+            self._print(trainer, "Run finished")
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print with the test's metrics."""
+        self._remember(trainer)
+        if self.after_test and self._totals["rounds"]:
+            self._print(trainer, "Run finished")
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """After Ctrl-C, print how far the run came."""
+        if isinstance(exception, KeyboardInterrupt) and self._totals["rounds"]:
+            self._remember(trainer)
+            self._print(trainer, "Run interrupted")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums so far."""
+        return {"totals": dict(self._totals), "rejected_clients": dict(self._rejected_clients)}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from the sums of the run that is resumed."""
+        self._totals = dict(state_dict["totals"])
+        self._rejected_clients = dict(state_dict["rejected_clients"])
+
+    def _add(self, record: RoundRecord) -> None:
+        totals = self._totals
+        span = record.end_s - record.start_s
+        totals["rounds"] = record.round_idx + 1
+        totals["simulated_s"] = record.end_s
+        totals["wall_s"] += record.wall_s
+        totals["waiting_s"] += record.waiting_share * span
+        for report in record.reports:
+            totals["uplink_bytes"] += report.upload_bytes
+            totals["downlink_bytes"] += report.work.download_bytes
+            totals["macs"] += report.work.macs
+            if not report.accepted:
+                totals["rejected"] += 1
+                self._rejected_clients[report.client] = self._rejected_clients.get(report.client, 0) + 1
+
+    def _remember(self, trainer: pl.Trainer) -> None:
+        wanted = ("val/", "test/")
+        self._metrics |= {tag: float(v) for tag, v in trainer.callback_metrics.items() if tag.startswith(wanted)}
+
+    def _print(self, trainer: pl.Trainer, title: str) -> None:
+        if trainer.is_global_zero:
+            console = Console()
+            console.print(self.table(trainer, title), soft_wrap=not console.is_terminal)
+
+    def table(self, trainer: pl.Trainer, title: str) -> Table:
+        """Return the table for a Trainer whose run has ended."""
+        totals = self._totals
+        table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=box.ROUNDED)
+        table.add_column(style="cyan", no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row("rounds", f"{totals['rounds']:.0f}")
+        for tag in sorted(self._metrics, key=lambda tag: (not tag.endswith("accuracy"), tag)):
+            value = self._metrics[tag]
+            table.add_row(tag.replace("/", " "), f"{100 * value:.2f} %" if tag.endswith("accuracy") else f"{value:.4f}")
+        waiting = totals["waiting_s"] / totals["simulated_s"] if totals["simulated_s"] else 0.0
+        table.add_row("simulated time", f"{duration(totals['simulated_s'])} (clients wait {percent(waiting)} of it)")
+        table.add_row("wall time", f"{duration(totals['wall_s'])} in rounds")
+        table.add_row("sent by clients", quantity(totals["uplink_bytes"], "B"))
+        table.add_row("sent to clients", quantity(totals["downlink_bytes"], "B"))
+        table.add_row("training work", quantity(totals["macs"], "MAC"))
+        table.add_row("updates rejected", self._rejected())
+        for name, place in _places(trainer).items():
+            table.add_row(name, place)
+        return table
+
+    def _rejected(self) -> str:
+        if not self._rejected_clients:
+            return "0"
+        worst = sorted(self._rejected_clients, key=lambda client: -self._rejected_clients[client])
+        names = ", ".join(str(client) for client in worst[:8]) + (", ..." if len(worst) > 8 else "")
+        return f"{self._totals['rejected']:.0f} (not finite; clients {names})"
+
+
+def _places(trainer: pl.Trainer) -> dict[str, str]:
+    """Return where the run's files are: checkpoints that exist and the logs."""
+    places = {}
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
+            path = Path(callback.best_model_path)
+            if path.is_file():
+                places[f"{path.stem} checkpoint"] = _relative(path)
+    if trainer.log_dir:
+        places["logs"] = _relative(Path(trainer.log_dir))
+    return places
+
+
+def _relative(path: Path) -> str:
+    """Return the path as seen from the working folder, where it lies below it."""
+    absolute = path.absolute()
+    return str(absolute.relative_to(Path.cwd())) if absolute.is_relative_to(Path.cwd()) else str(absolute)
