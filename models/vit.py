@@ -79,7 +79,8 @@ class ViT(Classifier):
         num_positions = (image_size // patch_size) ** 2 + (pooling == "cls")
         self.patches = nn.Conv2d(in_channels, dim, patch_size, patch_size)
         self.cls = nn.Parameter(torch.randn(1, 1, dim) * 0.02) if pooling == "cls" else None
-        self.positions = nn.Parameter(torch.randn(1, num_positions, dim) * 0.02)
+        # About as large as the patches: the usual 0.02 costs plain SGD several epochs until it finds the positions.
+        self.positions = nn.Parameter(torch.randn(1, num_positions, dim) * 0.5)
         hidden_dim = round(dim * mlp_ratio)
         self.blocks = nn.Sequential(*(EncoderBlock(dim, num_heads, hidden_dim, fused, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(dim)
@@ -89,7 +90,7 @@ class ViT(Classifier):
         """Logits [batch, classes] of float images [batch, channels, height, width]."""
         stream = self.patches(inputs).flatten(2).transpose(1, 2)
         if self.cls is not None:
-            stream = torch.cat((self.cls.expand(len(stream), -1, -1), stream), 1)
+            stream = torch.cat((self.cls.expand(stream.shape[0], -1, -1), stream), 1)
         stream = self.norm(self.blocks(stream + self.positions))
         logits: Tensor = self.head(stream.mean(1) if self.cls is None else stream[:, 0])
         return logits
