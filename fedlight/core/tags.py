@@ -26,8 +26,8 @@ TAGS: Final[dict[str, str]] = {
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "contribution/<client>": "contribution score of one client in this round",
-    "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x rounds), "
-    "bandit (arms x rounds)",
+    "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
+    "rounds), bandit (arms x rounds)",
     UPLINK_BYTES: "bytes sent by this round's clients",
     DOWNLINK_BYTES: "bytes sent to this round's clients",
     MACS: "multiply-accumulates of this round's training over all clients",
