@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import torch
@@ -12,11 +12,10 @@ from torch import Tensor
 
 from fedlight.errors import CheckpointError, DataError
 from fedlight.submodels.axes import axis_classes
+from fedlight.submodels.positions import Dims, Kept, Offsets, all_runs, runs
 from fedlight.submodels.structure import Structure
 
 State = Mapping[str, Tensor]
-
-_CHUNK = 1 << 15  # entries scattered at a time: offsets and values stay in the cache (half the time of one big scatter)
 
 
 class Coverage(ABC):
@@ -63,8 +62,8 @@ class Coverage(ABC):
         """
 
     @abstractmethod
-    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-        """Shape of the counts of one tensor of full ``shape``, to which it broadcasts; the same for every client."""
+    def count_shape(self, name: str) -> tuple[int, ...]:
+        """Shape of the counts of one tensor: broadcasts to its full shape, the same for every client."""
 
     @abstractmethod
     def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
@@ -109,6 +108,7 @@ class ChannelCoverage(Coverage):
         self._structure = structure
         self._full = bool(self.keep.all())
         self._dims = {} if self._full else self._kept_dims()
+        self._known: dict[tuple[torch.Size, Dims, torch.device], Offsets] = {}
 
     @property
     def is_full(self) -> bool:
@@ -144,7 +144,7 @@ class ChannelCoverage(Coverage):
         for dim, kept in enumerate(dims):
             if kept is not None and not kept.is_run:
                 cut = cut.index_select(dim, kept.positions.to(cut.device))
-        return cut.clone(memory_format=torch.contiguous_format) if _all_runs(dims) else cut
+        return cut.clone(memory_format=torch.contiguous_format) if all_runs(dims) else cut
 
     def scatter_add_(self, name: str, total: Tensor, value: Tensor, weight: float) -> None:
         """Add ``weight * value`` at the kept positions of ``total``."""
@@ -153,32 +153,30 @@ class ChannelCoverage(Coverage):
         dims = self._dims.get(name)
         if dims is None:
             total.add_(value, alpha=weight)
-        elif _all_runs(dims):
-            _runs(total, dims).add_(value, alpha=weight)
+        elif all_runs(dims):
+            runs(total, dims).add_(value, alpha=weight)
         else:
             flat, rows = total.view(-1), value.detach().reshape(-1)
-            for start, offsets in _offsets(total.shape, dims, total.device):
+            for start, target, offsets in self._offsets(total, dims).parts(flat):
                 part = rows[start : start + len(offsets)].to(total.dtype, copy=True).mul_(weight)
-                flat.scatter_add_(0, offsets, part)
+                target.scatter_add_(0, offsets, part)
 
-    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    def count_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the counts: 1 on the dims that no unit owns, so a 3x3 convolution's are 9 times smaller."""
-        _check_size(name, shape, _shape(self._structure.shapes, name))
+        shape = _shape(self._structure.shapes, name)
         classes = axis_classes(self._structure).of_dims.get(name, (-1,) * len(shape))
         return tuple(size if found >= 0 else 1 for size, found in zip(shape, classes, strict=True))
 
     def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
         """Add ``weight`` at the kept positions of ``counts``."""
-        _check_shape(name, counts, self.count_shape(name, _shape(self._structure.shapes, name)))
+        _check_shape(name, counts, self.count_shape(name))
         dims = self._dims.get(name)
         if dims is None:
             counts.add_(weight)
-        elif _all_runs(dims):
-            _runs(counts, dims).add_(weight)
+        elif all_runs(dims):
+            runs(counts, dims).add_(weight)
         else:
-            flat, part = counts.view(-1), torch.tensor(weight, dtype=counts.dtype, device=counts.device)
-            for _, offsets in _offsets(counts.shape, dims, counts.device):
-                flat.scatter_add_(0, offsets, part.expand(len(offsets)))
+            self._offsets(counts, dims).add_constant_(counts.view(-1), weight)
 
     def thin_shape(self, name: str) -> tuple[int, ...]:
         """Full shape with the number of kept positions on every prunable dim."""
@@ -197,10 +195,16 @@ class ChannelCoverage(Coverage):
         """The keep set."""
         return {"kind": "channels", "keep": self.keep.clone()}
 
-    def _kept_dims(self) -> dict[str, tuple[_Kept | None, ...]]:
+    def _offsets(self, tensor: Tensor, dims: Dims) -> Offsets:
+        key = (tensor.shape, dims, tensor.device)
+        if key not in self._known:
+            self._known[key] = Offsets(tensor.shape, dims, tensor.device)
+        return self._known[key]
+
+    def _kept_dims(self) -> dict[str, Dims]:
         classes = axis_classes(self._structure)
         kept_or_fixed = torch.cat([self.keep, torch.ones(1, dtype=torch.bool)])  # owner -1 finds the last: always kept
-        of_class = [_Kept.of(kept_or_fixed[owner]) for owner in classes.owners]
+        of_class = [Kept.of(kept_or_fixed[owner]) for owner in classes.owners]
         return {
             name: dims
             for name, found in classes.of_dims.items()
@@ -212,12 +216,12 @@ class ChannelCoverage(Coverage):
         if dims is None:
             return value.detach().clone()
         grown = base.detach().clone(memory_format=torch.contiguous_format)
-        if _all_runs(dims):
-            _runs(grown, dims).copy_(value)
+        if all_runs(dims):
+            runs(grown, dims).copy_(value)
             return grown
         flat, rows = grown.view(-1), value.detach().reshape(-1).to(grown.dtype)
-        for start, offsets in _offsets(grown.shape, dims, grown.device):
-            flat.scatter_(0, offsets, rows[start : start + len(offsets)])
+        for start, target, offsets in self._offsets(grown, dims).parts(flat):
+            target.scatter_(0, offsets, rows[start : start + len(offsets)])
         return grown
 
 
@@ -275,10 +279,9 @@ class MaskCoverage(Coverage):
         _check_shape(name, total, _shape(self._shapes, name))
         total.add_(self.gather(name, value), alpha=weight)
 
-    def count_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    def count_shape(self, name: str) -> tuple[int, ...]:
         """The full shape, also without a mask: another client may have one."""
-        _check_size(name, shape, _shape(self._shapes, name))
-        return tuple(shape)
+        return _shape(self._shapes, name)
 
     def count_add_(self, name: str, counts: Tensor, weight: float) -> None:
         """Add ``weight`` at the covered entries of ``counts``."""
@@ -316,56 +319,6 @@ def coverage_from_state(structure: Structure, state: Mapping[str, Any]) -> Cover
     raise CheckpointError(f"coverage of kind {state.get('kind')!r}: this version knows 'channels' and 'masks'")
 
 
-@final
-class _Kept:
-    """The kept positions of one dim."""
-
-    def __init__(self, positions: Tensor) -> None:
-        self.positions = positions
-        self.count = len(positions)
-        self.first = int(positions[0])
-        self.is_run = int(positions[-1]) - self.first + 1 == self.count
-
-    @classmethod
-    def of(cls, mask: Tensor) -> _Kept | None:
-        """Find the kept positions, None if that is all of them."""
-        positions = mask.nonzero().view(-1)
-        return None if len(positions) == len(mask) else cls(positions)
-
-
-_Dims = Sequence[_Kept | None]
-
-
-def _all_runs(dims: _Dims) -> bool:
-    return all(kept is None or kept.is_run for kept in dims)
-
-
-def _runs(tensor: Tensor, dims: _Dims) -> Tensor:
-    for dim, kept in enumerate(dims):
-        if kept is not None:
-            tensor = tensor.narrow(dim, kept.first, kept.count)
-    return tensor
-
-
-def _offsets(shape: Sequence[int], dims: _Dims, device: torch.device) -> Iterator[tuple[int, Tensor]]:
-    """Yield flat offsets of the kept entries of a contiguous tensor, in their order, a chunk at a time.
-
-    One scatter over flat offsets beats index_add_ along a dim (2 to 20 times: its inner loop is a call per row),
-    advanced indexing (which reads, adds and writes: 2 to 4 times), and padding to the full shape. The offsets are made
-    anew each time, which costs a fifth of the scatter, because keeping them would take 8 bytes per weight and client.
-    """
-    inner, stride = torch.zeros(1, dtype=torch.int64), 1
-    for size, kept in zip(reversed(shape[1:]), reversed(dims[1:]), strict=True):
-        positions = torch.arange(size) if kept is None else kept.positions
-        inner = (positions[:, None] * stride + inner).view(-1)
-        stride *= size
-    rows = (torch.arange(shape[0]) if dims[0] is None else dims[0].positions) * stride
-    inner, rows = inner.to(device), rows.to(device)
-    step = max(1, _CHUNK // len(inner))
-    for row in range(0, len(rows), step):
-        yield row * len(inner), (rows[row : row + step, None] + inner).view(-1)
-
-
 def _shape(shapes: Mapping[str, tuple[int, ...]], name: str) -> tuple[int, ...]:
     if name not in shapes:
         raise CheckpointError(f"tensor {name!r} is not in the model that the plan was traced on: trace this model")
@@ -382,12 +335,8 @@ def _check_names(shapes: Mapping[str, tuple[int, ...]], state: State, what: str)
 
 
 def _check_shape(name: str, tensor: Tensor, expected: Sequence[int]) -> None:
-    _check_size(name, tensor.shape, expected)
-
-
-def _check_size(name: str, shape: Sequence[int], expected: Sequence[int]) -> None:
-    if tuple(shape) != tuple(expected):
+    if tuple(tensor.shape) != tuple(expected):
         raise CheckpointError(
-            f"tensor {name!r} has shape {tuple(shape)}, expected {tuple(expected)}: "
+            f"tensor {name!r} has shape {tuple(tensor.shape)}, expected {tuple(expected)}: "
             "it comes from another model or another keep set"
         )
