@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlight.errors import UnsupportedModelError
+from fedlight.submodels.advice import passed, way_out
 from fedlight.submodels.build import Builder
 from fedlight.submodels.inputs import Call, ExampleInputs, first_line, tensors_in
 from fedlight.submodels.layers import reads, rule_of
@@ -38,7 +39,7 @@ def check_structure(module: nn.Module, structure: Structure, example_inputs: Exa
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed GPUs too
         check = _Check(module, structure, Call.of(example_inputs))
         check.refuse_chance()
         if not structure.groups:
@@ -111,7 +112,9 @@ class _Check:
         if [output.shape for output in outputs] != [output.shape for output in expected]:
             return "the submodel's outputs have other shapes"
         for output, wanted in zip(outputs, expected, strict=True):
-            if not torch.allclose(output, wanted, rtol=self._tolerance, atol=self._tolerance * float(wanted.std() + 1)):
+            if not torch.allclose(
+                output, wanted, rtol=self._tolerance, atol=self._tolerance * float(wanted.abs().max())
+            ):
                 return "the submodel's outputs differ from those of the full model without the dropped units"
         return ""
 
@@ -195,13 +198,9 @@ class _Check:
 
 
 def _message(group: Group, found: str, readers: list[str]) -> str:
-    route = f" through {', '.join(group.route)}" if group.route else ""
-    to = f" on their way{route} to {', '.join(repr(name) for name in readers[:3])}" if readers else route
     what = {"heads": "heads", "hidden": "hidden units"}.get(group.kind, "channels")
-    return (
-        f"layer {group.name!r}: {found}, because its {what} aren't followed rightly{to}: flatten channels first, keep "
-        f"them in one dim without mixing them (shuffle, split, functional weights), or protect=[{group.name!r}]"
-    )
+    to = f" read by {', '.join(repr(name) for name in readers[:3])}" if readers else ""
+    return f"layer {group.name!r}: {found}, so its {what}{to} can't be dropped{passed(group.route)}: {way_out(group.name, group.route)}"
 
 
 def _negated(tensor: Tensor) -> Tensor:
@@ -226,14 +225,17 @@ def _random_keep(groups: tuple[Group, ...], num_units: int) -> Tensor:
 def _randomise(module: nn.Module) -> None:
     """Give every parameter and statistic random values of a scale that lets signals through."""
     for layer in module.modules():
-        for name, tensor in (*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)):
-            if not tensor.is_floating_point():
-                continue
-            if name in ("running_mean", "bias"):
-                tensor.normal_(0, 0.3)
-            elif name == "running_var" or (sum(size > 1 for size in tensor.shape) < 2 and not name.startswith("bias")):
-                tensor.uniform_(0.5, 1.5)
-            elif isinstance(tensor, nn.Parameter) and rule_of(layer) is not None:
-                tensor.normal_(0, 1.5 * max(1, tensor[0].numel()) ** -0.5)
-            elif isinstance(tensor, nn.Parameter):
-                tensor.normal_(0, 0.5)
+        for name, statistic in layer.named_buffers(recurse=False):
+            if name == "running_mean":
+                statistic.normal_(0, 0.3)
+            elif name == "running_var":
+                statistic.uniform_(0.5, 1.5)
+        for name, parameter in layer.named_parameters(recurse=False):
+            if name.startswith("bias"):
+                parameter.normal_(0, 0.3)
+            elif sum(size > 1 for size in parameter.shape) < 2:  # scales of norms and the like
+                parameter.uniform_(0.5, 1.5)
+            elif rule_of(layer) is not None:
+                parameter.normal_(0, 1.5 * max(1, parameter[0].numel()) ** -0.5)
+            else:
+                parameter.normal_(0, 0.5)

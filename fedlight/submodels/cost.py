@@ -71,7 +71,7 @@ class CostTable:
         products = list(heads.items())
         dims += [[one if group < 0 else len(classes.owners) + group] for group, _ in products]
         constants += [1.0] * len(products)
-        width = max([len(row) for row in dims] or [1])
+        width = max([1, *(len(row) for row in dims)])
         self._dims = np.array([row + [one] * (width - len(row)) for row in dims], dtype=np.int64).reshape(-1, width).T
         extra = np.array([[0.0, macs, 0.0] for _, macs in products]).reshape(-1, 3).T
         self._rates = np.concatenate([rates, extra], axis=1) * np.array(constants)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlight.errors import UnsupportedModelError
+from fedlight.submodels.advice import passed, way_out
 from fedlight.submodels.layers import Place, head_places, num_channels, num_kv_heads
 from fedlight.submodels.structure import Axes, Group, Structure
 
@@ -53,7 +54,7 @@ class Ledger:
 
     def free_outputs(self, name: str, num_outputs: int) -> Tensor:
         """Output channels of a layer that no group has taken yet."""
-        return (~self._claims(name, num_outputs)).nonzero().view(-1)
+        return (~self._claims(name, num_outputs)[:num_outputs]).nonzero().view(-1)
 
     def draft(self, name: str, channels: Tensor) -> Draft:
         """Open a group at a layer: these output channels are its roots."""
@@ -93,12 +94,11 @@ class Ledger:
             owned = torch.where(units >= 0, units + self._num_units, _WHOLE)
             for offset in place.offsets:
                 positions = (channels % place.period if place.wraps else channels) + offset
-                self._write(name, tensor, place.dim, positions, owned)
+                self._write(name, route, tensor, place.dim, positions, owned)
             if bool((units >= 0).any()) and tensor in self._saved and (tensor, place.dim) not in places:
                 places.append((tensor, place.dim))
-        if size:
-            self._groups.append(_Found(name, kind, size, partitions, self._num_units, places, route))
-            self._num_units += size
+        self._groups.append(_Found(name, kind, size, partitions, self._num_units, places, route))
+        self._num_units += size
 
     def structure(self) -> Structure:
         """Number the groups' units in the order of the layers."""
@@ -131,20 +131,23 @@ class Ledger:
             self._claimed[name] = known
         return known
 
-    def _write(self, group: str, tensor: str, dim: int, positions: Tensor, units: Tensor) -> None:
+    def _write(
+        self, group: str, route: tuple[str, ...], tensor: str, dim: int, positions: Tensor, units: Tensor
+    ) -> None:
         size = self.channels_of(tensor, dim)
         owners = self._owners.setdefault((tensor, dim), torch.full((size,), _FREE))
         if len(positions) and not 0 <= int(positions.min()) <= int(positions.max()) < size:
             raise UnsupportedModelError(
                 f"layer {group!r}: its channels reach position {int(positions.max())} of {tensor!r}, dim {dim}, which "
-                f"has {size}: replace the reshape, concatenation or pad between them, or protect=[{group!r}]"
+                f"has {size}{passed(route)}: {way_out(group, route)}"
             )
         before = owners[positions]
         owners[positions] = units
-        if bool(((before != _FREE) & (before != units)).any()) or bool((owners[positions] != units).any()):
+        clash = ((before != _FREE) & (before != units)) | (owners[positions] != units)
+        if bool(clash.any()):
             raise UnsupportedModelError(
-                f"layer {group!r}: two units own one position of {tensor!r}, dim {dim} (channels that are folded into "
-                f"each other by a reshape or split, or read twice): use a plain layer there, or protect=[{group!r}]"
+                f"layer {group!r}: two units own one position of {tensor!r}, dim {dim}, as channels are folded into "
+                f"each other or read twice{passed(route)}: {way_out(group, route)}"
             )
 
 
@@ -196,7 +199,8 @@ class Draft:
         tied = len(labels) < int((droppable & ~self._whole).sum())
         kind = "hidden" if self._hidden else "blocks" if tied else "channels"
         entries = [(tensor, place, channels, units[roots]) for tensor, place, channels, roots in self._entries]
-        self.ledger.add(self.name, kind, size, 1, entries, tuple(dict.fromkeys(self.route)))
+        if size:
+            self.ledger.add(self.name, kind, size, 1, entries, tuple(dict.fromkeys(self.route)))
 
     def _tie(self, remainders: Tensor, roots: Tensor) -> None:
         """Give one label to all roots of equal remainder, and to those that already share one with them."""

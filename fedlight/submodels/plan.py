@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal, TypeVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedlight.errors import UnsupportedModelError
 from fedlight.submodels.build import Builder
 from fedlight.submodels.check import check_structure
 from fedlight.submodels.cost import CostTable
@@ -116,7 +118,13 @@ class SubmodelPlan:
         Raises:
             ConfigError: an argument out of range.
             DataError: scores of another length, or NaN.
+            UnsupportedModelError: a ratio above 0 for a model without units.
         """
+        if not self.groups and np.max(ratio, initial=0.0) > 0.0:
+            raise UnsupportedModelError(
+                "the plan has no units: every layer makes up the output, is protected, or isn't followed from the "
+                "example inputs by gradients; add a hidden layer, protect less, or use ratio 0"
+            )
         return choose(self.groups, scores, ratio, scope=scope, round_to=round_to, min_units=min_units)
 
     def coverage(self, keep: Tensor) -> ChannelCoverage:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 Axes = tuple[Tensor | None, ...]
-"""Per dim of a tensor: int64[size of the dim], the unit that owns each position (-1: always kept); None: never pruned."""
+"""Per dim of a tensor: int64[size of the dim], the unit that owns each position (-1: always kept); or None."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from fedlight.errors import UnsupportedModelError
+from fedlight.submodels.advice import way_out
 from fedlight.submodels.inputs import Call, ExampleInputs, first_line, run_or_refuse, tensors_in
 from fedlight.submodels.layers import Place, is_attention, rule_of
-from fedlight.submodels.ledger import Ledger
+from fedlight.submodels.ledger import Draft, Ledger
 from fedlight.submodels.refusals import is_protected, refuse_early
 from fedlight.submodels.standins import traceable_copy
 from fedlight.submodels.structure import Structure
@@ -55,7 +56,8 @@ def trace_structure(
             _add_group(ledger, graph, root, name, protect)
     for name, layer in module.named_modules():
         if is_attention(layer):
-            ledger.add_heads(name, layer, whole=is_protected(name, protect))
+            parts = [name, *(f"{name}.{child}".lstrip(".") for child in ("qkv", "q_proj", "k_proj", "v_proj"))]
+            ledger.add_heads(name, layer, whole=any(is_protected(part, protect) for part in parts))
     return ledger.structure()
 
 
@@ -136,8 +138,7 @@ class _Graph(tp.DependencyGraph):  # type: ignore[misc]
         except Exception as error:
             raise UnsupportedModelError(
                 f"layer {name!r}: its channels can't be followed to the layers that read them ({first_line(error)}): "
-                "replace the reshape, pad or split behind it by a plain layer, or leave it whole with "
-                f"protect=[{name!r}]"
+                f"{way_out(name, ())}"
             ) from error
         for item in group.items:
             node = item.dep.target
@@ -174,38 +175,45 @@ def _operation(node: Any) -> str:
     return name if any(word in name.lower() for word in _TELLING) else ""
 
 
-_TELLING = ("view", "reshape", "permute", "transpose", "cat", "split", "pad", "shuffle", "unbind", "slice", "select")
+_TELLING = ("view", "reshape", "permute", "transpose", "cat", "split", "pad", "shuffle", "unbind", "slice", "glu")
 
 
 def _add_group(ledger: Ledger, graph: _Graph, root: nn.Module, name: str, protect: Sequence[str]) -> None:
     """Turn what depends on the channels of one layer, as far as no other layer's have it already, into units."""
     if root not in graph.module2node or not isinstance(root, nn.modules.conv._ConvNd | nn.Linear | nn.Embedding):
         return
+    if is_protected(_own_name(ledger, name), protect):  # what is coupled with it finds it, and stays whole too
+        return
     channels = ledger.free_outputs(name, graph.get_out_channels(root))
     if not len(channels):
         return
-    # An attention's name is that of its heads.
-    draft = ledger.draft(f"{name}.out_proj".lstrip(".") if is_attention(ledger.layer(name)) else name, channels)
+    draft = ledger.draft(_own_name(ledger, name), channels)
     for item in graph.items(root, channels.tolist()):
-        if item.operation:
-            draft.route.append(item.operation)
-        if item.is_model_output:
-            draft.keep_whole(item.roots)
-        elif isinstance(item.module, nn.Parameter):
-            tensor = graph._param_to_name[item.module]
-            draft.own(tensor, [Place("", item.dim % item.module.dim())], item.channels, item.roots)
-            if is_protected(tensor, protect):
-                draft.keep_whole(item.roots)
-        elif (layer_name := graph._names.get(item.module)) is not None:
-            layer = ledger.layer(layer_name)
-            rule = rule_of(layer)
-            assert rule is not None  # noqa: S101 - names holds only layers with a rule
-            places = rule.outputs(layer) if item.is_output else rule.inputs(layer)
-            draft.own(layer_name, places, item.channels, item.roots)
-            if item.is_output:
-                ledger.claim(layer_name, item.channels)
-            if item.is_output and is_protected(layer_name, protect):
-                draft.keep_whole(item.roots)
-        elif isinstance(item.module, nn.MultiheadAttention):
-            draft.keep_whole(item.roots)
+        _enter(draft, ledger, graph, item, protect)
     draft.close()
+
+
+def _enter(draft: Draft, ledger: Ledger, graph: _Graph, item: _Item, protect: Sequence[str]) -> None:
+    """Enter what one layer or tensor holds of a group."""
+    whole = item.is_model_output or isinstance(item.module, nn.MultiheadAttention)
+    if item.operation:
+        draft.route.append(item.operation)
+    if isinstance(item.module, nn.Parameter):
+        tensor = graph._param_to_name[item.module]
+        draft.own(tensor, [Place("", item.dim % item.module.dim())], item.channels, item.roots)
+        whole |= is_protected(tensor, protect)
+    elif (name := graph._names.get(item.module)) is not None:
+        layer = ledger.layer(name)
+        rule = rule_of(layer)
+        assert rule is not None  # noqa: S101 - only layers with a rule have a name
+        draft.own(name, rule.outputs(layer) if item.is_output else rule.inputs(layer), item.channels, item.roots)
+        if item.is_output:
+            ledger.claim(name, item.channels)
+            whole |= is_protected(_own_name(ledger, name), protect)
+    if whole:
+        draft.keep_whole(item.roots)
+
+
+def _own_name(ledger: Ledger, name: str) -> str:
+    """Name of what puts out a layer's channels; an attention's own name is that of its heads."""
+    return f"{name}.out_proj".lstrip(".") if is_attention(ledger.layer(name)) else name
