@@ -1,1 +1,32 @@
-"""fedlight.parts."""
+"""The choices for every slot of an algorithm."""
+
+from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
+from fedlight.parts.compression import NoCompression
+from fedlight.parts.contribution import SampleCount, Uniform
+from fedlight.parts.extraction import Channels
+from fedlight.parts.importance import Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.local import LeanLoop, TrainerLoop
+from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
+from fedlight.parts.ratio import Fixed
+from fedlight.parts.schedule import Synchronous
+from fedlight.parts.selection import UniformSelection
+
+__all__ = [
+    "BatchStatistics",
+    "Channels",
+    "CoverageMean",
+    "Fixed",
+    "LeanLoop",
+    "Magnitude",
+    "NoCompression",
+    "PrefixOrder",
+    "RandomOrder",
+    "ResidualRecovery",
+    "RunningStatistics",
+    "SampleCount",
+    "StaticStatistics",
+    "Synchronous",
+    "TrainerLoop",
+    "Uniform",
+    "UniformSelection",
+]

@@ -1,0 +1,55 @@
+"""FedAvg."""
+
+from __future__ import annotations
+
+from typing import final
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.slots import Local
+from fedlight.parts.aggregation import CoverageMean
+from fedlight.parts.compression import NoCompression
+from fedlight.parts.contribution import SampleCount
+from fedlight.parts.extraction import Channels
+from fedlight.parts.importance import PrefixOrder
+from fedlight.parts.local import LeanLoop
+from fedlight.parts.norm import RunningStatistics
+from fedlight.parts.ratio import Fixed
+from fedlight.parts.schedule import Synchronous
+from fedlight.parts.selection import UniformSelection
+
+
+@final
+class FedAvg(Algorithm):
+    """Full models, local epochs, mean weighted by examples.
+
+    H. B. McMahan, E. Moore, D. Ramage, S. Hampson, B. Agüera y Arcas: Communication-Efficient Learning of Deep
+    Networks from Decentralized Data. AISTATS 2017. Algorithm 1.
+
+    Symbols: C·K -> ``clients_per_round``; E -> ``local.epochs``; B -> ``data.batch_size``; η -> the client module's
+    own optimizer; n_k/n -> :class:`~fedlight.parts.SampleCount`.
+
+    Differs from the paper:
+
+    1. The server adds the mean *update* to the global weights instead of averaging weights. With the default server
+       optimizer (SGD, lr 1) that is the same sum; with another one it is FedAvgM or FedAdam (Reddi et al. 2021).
+    2. Float buffers (running statistics of BatchNorm) are averaged with the same weights; the paper has none. Integer
+       buffers are left alone.
+
+    Args:
+        clients_per_round: clients drawn each round, uniformly; None: all.
+        local: how a client trains; None: one epoch of the lean loop.
+    """
+
+    def __init__(self, *, clients_per_round: int | None = None, local: Local | None = None) -> None:
+        super().__init__(
+            selection=UniformSelection(),
+            ratio=Fixed(0.0),
+            importance=PrefixOrder(),
+            extraction=Channels(),
+            local=local or LeanLoop(epochs=1),
+            norm=RunningStatistics(),
+            compression=NoCompression(),
+            contribution=SampleCount(),
+            aggregation=CoverageMean(),
+            schedule=Synchronous(clients_per_round),
+        )

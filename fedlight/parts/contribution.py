@@ -1,0 +1,27 @@
+"""How much a client's update counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+from fedlight.core.slots import Contribution
+from fedlight.core.types import RoundState
+
+
+@final
+class SampleCount(Contribution):
+    """Weigh by the number of examples: a_n = |D_n| (McMahan et al. 2017, algorithm 1)."""
+
+    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+        """Return |D_n| for every client."""
+        return {client: float(state.num_examples[client]) for client in clients}
+
+
+@final
+class Uniform(Contribution):
+    """Weigh every client alike: a_n = 1 (as HeteroFL and FedMP do)."""
+
+    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+        """Return 1 for every client."""
+        return dict.fromkeys(clients, 1.0)

@@ -1,0 +1,6 @@
+"""What matters: a score for every unit of the global model."""
+
+from fedlight.parts.importance.magnitude import Magnitude
+from fedlight.parts.importance.order import PrefixOrder, RandomOrder
+
+__all__ = ["Magnitude", "PrefixOrder", "RandomOrder"]

@@ -1,0 +1,43 @@
+"""When the server moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import final
+
+from fedlight.core.clock import Clock
+from fedlight.core.slots import Schedule
+from fedlight.core.types import Job
+from fedlight.errors import ConfigError
+
+
+@final
+class Synchronous(Schedule):
+    """Send a cohort off and wait for all of it: a round lasts as long as its slowest client.
+
+    Args:
+        clients_per_round: size of the cohort; None: every client of the fleet.
+    """
+
+    def __init__(self, clients_per_round: int | None = None) -> None:
+        self.clients_per_round = clients_per_round
+        self._count = clients_per_round or 0
+
+    def check(self, num_clients: int) -> None:
+        """Take the size of the fleet; raises ConfigError for a cohort that is empty or larger than the fleet."""
+        count = num_clients if self.clients_per_round is None else self.clients_per_round
+        if count < 1:
+            raise ConfigError(
+                f"clients_per_round={count} trains nobody: use 1 or more, or leave it out for all clients"
+            )
+        if count > num_clients:
+            raise ConfigError(
+                f"clients_per_round={count} is larger than the fleet of num_clients={num_clients}: "
+                f"lower clients_per_round to {num_clients} or less, or raise data.num_clients"
+            )
+        self._count = count
+
+    def advance(self, clock: Clock, dispatch: Callable[[int], None]) -> list[Job]:
+        """Dispatch one cohort, run until nobody is at work, and return all jobs in order of return."""
+        dispatch(self._count - len(clock))
+        return [clock.pop() for _ in range(len(clock))]
