@@ -1,0 +1,143 @@
+"""The arguments that all local loops share, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from fedlight.core.types import ClientData
+from fedlight.errors import ConfigError, UnsupportedClientError
+from fedlight.parts.local.optimizers import RoundSchedule, scheduler_by_round, split_configured
+from fedlight.parts.local.patch import patched
+
+Fill = Literal["zero", "-inf"]
+
+
+class Recipe:
+    """How long a client trains, by which optimizer, on which schedule.
+
+    Args:
+        epochs: epochs over the client's data per round; not used where ``steps`` is given.
+        steps: optimizer steps per round, over as many epochs as they take.
+        optimizer: from parameters to optimizer; None: the module's ``configure_optimizers``.
+        lr_scheduler: from optimizer to scheduler, stepped once per round; None: the module's own, likewise by round.
+        gradient_clip_norm: largest L2 norm of the gradient over all parameters.
+        masked_logits: what logits of classes absent at the client become; None: they are left as they are.
+
+    Raises:
+        ConfigError: a number out of its range, or neither epochs nor steps.
+    """
+
+    def __init__(
+        self,
+        epochs: int | None,
+        steps: int | None,
+        optimizer: OptimizerCallable | None,
+        lr_scheduler: LRSchedulerCallable | None,
+        gradient_clip_norm: float | None,
+        masked_logits: Fill | None,
+    ) -> None:
+        if epochs is None and steps is None:
+            raise ConfigError("a local loop needs epochs or steps: set one of them to 1 or more")
+        for name, value in (("epochs", epochs), ("steps", steps)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} of the local loop is {value}: use 1 or more")
+        if gradient_clip_norm is not None and not gradient_clip_norm > 0:
+            raise ConfigError(f"gradient_clip_norm is {gradient_clip_norm}: use a number above 0, or leave it out")
+        if masked_logits not in (None, "zero", "-inf"):
+            raise ConfigError(f"masked_logits is {masked_logits!r}: use 'zero' or '-inf', or leave it out")
+        self.epochs = epochs
+        self.steps = steps
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.gradient_clip_norm = gradient_clip_norm
+        self.masked_logits = masked_logits
+        self._schedule: RoundSchedule | None = None
+        self._checked = False
+
+    @property
+    def max_epochs(self) -> int:
+        """Epochs after which a round ends in any case: an epoch of which the module skips every batch takes no step."""
+        return self.steps if self.steps is not None else self.epochs or 1
+
+    def num_examples(self, data: ClientData) -> int:
+        """Return how many examples one round goes through: E·n, or steps · n / batches per epoch."""
+        if self.steps is None:
+            return self.max_epochs * data.num_examples
+        return round(self.steps * data.num_examples / max(1, data.num_batches))
+
+    def check(self, module: pl.LightningModule, standin: Any) -> None:
+        """Build the optimizer once, and learn the schedule from it.
+
+        Args:
+            module: the global module.
+            standin: what ``module.trainer`` is meanwhile.
+
+        Raises:
+            UnsupportedClientError: several optimizers, or a schedule that can't be stepped by round.
+        """
+        with patched(module, _trainer=standin):
+            optimizers, scheduler = self._configure(module, module.configure_optimizers)
+        if scheduler is not None and self.lr_scheduler is not None:
+            raise UnsupportedClientError(
+                f"{type(module).__name__}.configure_optimizers returns a schedule and the local loop has an "
+                "lr_scheduler: keep one of them, or give the local loop an optimizer too"
+            )
+        if self.lr_scheduler is not None:
+            scheduler = self._make_scheduler(optimizers[0])
+        self._schedule = None if scheduler is None else RoundSchedule(optimizers[0], scheduler)
+        self._checked = True
+
+    def lr_factor(self, round_idx: int) -> float:
+        """Return the schedule's factor for this round; 1 without a schedule."""
+        if self._schedule is None and not self._checked and self.lr_scheduler is not None:
+            if self.optimizer is None:
+                raise ConfigError("lr_scheduler without an optimizer needs the module's: call check(module) first")
+            dummy = self.optimizer([torch.nn.Parameter(torch.zeros(1))])
+            self._schedule = RoundSchedule(dummy, self._make_scheduler(dummy))
+        return 1.0 if self._schedule is None else self._schedule.factor(round_idx)
+
+    def make_optimizer(self, module: pl.LightningModule, configure: Callable[[], Any], lr_factor: float) -> Optimizer:
+        """Return a fresh optimizer over the module, at this round's learning rate.
+
+        Args:
+            module: the client's module.
+            configure: its ``configure_optimizers``.
+            lr_factor: factor on the learning rate.
+        """
+        optimizers, scheduler = self._configure(module, configure)
+        if scheduler is not None and self._schedule is None:
+            raise ConfigError(f"the schedule of {type(module).__name__} isn't known yet: call check(module) first")
+        for group in optimizers[0].param_groups:
+            # A scheduler changes the learning rate when it is made, and keeps what it was.
+            group["lr"] = group.get("initial_lr", group["lr"]) * lr_factor
+        return optimizers[0]
+
+    def _configure(
+        self, module: pl.LightningModule, configure: Callable[[], Any]
+    ) -> tuple[list[Optimizer], LRScheduler | None]:
+        if self.optimizer is not None:
+            return [self.optimizer([p for p in module.parameters() if p.requires_grad])], None
+        optimizers, schedulers = split_configured(module, configure())
+        if len(optimizers) > 1:
+            raise UnsupportedClientError(
+                f"{type(module).__name__}.configure_optimizers returned {len(optimizers)} optimizers, but a client has "
+                "one: put all parameters into one, as parameter groups, or give the local loop an optimizer"
+            )
+        return optimizers, scheduler_by_round(module, schedulers)
+
+    def _make_scheduler(self, optimizer: Optimizer) -> LRScheduler:
+        assert self.lr_scheduler is not None  # noqa: S101 - callers look
+        scheduler = self.lr_scheduler(optimizer)
+        if not isinstance(scheduler, LRScheduler) or not isinstance(optimizer, Optimizer):
+            raise ConfigError(
+                f"lr_scheduler of the local loop is {type(scheduler).__name__}, which can't count rounds: use one that "
+                "needs no metric"
+            )
+        return scheduler

@@ -1,0 +1,115 @@
+"""What happens to the running statistics of normalisation layers, in clients and before an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from fedlight.core.slots import NormPolicy
+from fedlight.core.types import ClientData
+from fedlight.errors import ConfigError
+
+
+@final
+class RunningStatistics(NormPolicy):
+    """Clients update running statistics as they train, and the server averages them by coverage like weights.
+
+    Integer buffers (the count of batches) are left alone: they would be truncated.
+    """
+
+    travels = True
+
+    def prepare(self, module: nn.Module) -> None:
+        """Leave the module as it is."""
+
+    def before_evaluation(
+        self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
+    ) -> None:
+        """Leave the module as it is: the averaged statistics are used."""
+
+
+@final
+class StaticStatistics(NormPolicy):
+    """Static batch normalisation: clients track nothing, the server estimates the statistics anew before evaluating.
+
+    Clients normalise by the statistics of the batch. Before every evaluation one epoch of the server's own examples
+    goes through the global model, whose running mean and variance become the plain mean over its batches; only the
+    normalisation layers are in training mode for that, so dropout is off.
+    Source: Diao et al. 2021 (HeteroFL), section 3, who take the union of all clients' training data instead.
+    """
+
+    travels = False
+
+    def prepare(self, module: nn.Module) -> None:
+        """Stop tracking."""
+        for layer in _tracking_layers(module):
+            layer.track_running_stats = False
+
+    def before_evaluation(
+        self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
+    ) -> None:
+        """Estimate the running statistics on ``server_data``.
+
+        Raises:
+            ConfigError: there are layers to estimate and the server holds no data.
+        """
+        layers = list(_tracking_layers(module))
+        if not layers:
+            return
+        if server_data is None:
+            raise ConfigError(
+                "StaticStatistics needs examples that the server holds, and there are none: set aside a server split "
+                "in the data, or use fedlight.parts.norm.RunningStatistics"
+            )
+        modes = [(part, part.training) for part in module.modules()]
+        momenta = [layer.momentum for layer in layers]
+        module.eval()
+        for layer in layers:
+            layer.train()
+            layer.reset_running_stats()
+            layer.momentum = None  # the mean over all batches instead of a moving one
+        try:
+            for batch in server_data.epoch(torch.Generator().manual_seed(0)):
+                forward(batch)
+        finally:
+            for part, mode in modes:
+                part.training = mode
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+
+
+@final
+class BatchStatistics(NormPolicy):
+    """Normalises by the statistics of the batch, in training and in evaluation; running statistics are not used.
+
+    Results of an evaluation depend on its batch size. FedRolex (Alam et al. 2022) evaluates in this way.
+    """
+
+    travels = False
+
+    def prepare(self, module: nn.Module) -> None:
+        """Stop tracking."""
+        for layer in _tracking_layers(module):
+            layer.track_running_stats = False
+
+    def before_evaluation(
+        self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
+    ) -> None:
+        """Let normalisation layers use the batch; the module must be in evaluation mode already."""
+        for layer in _normalisation_layers(module):
+            layer.track_running_stats = False
+            layer.train()
+
+
+def _normalisation_layers(module: nn.Module) -> Iterator[_NormBase]:
+    for layer in module.modules():
+        if isinstance(layer, _NormBase) and layer.running_mean is not None:
+            yield layer
+
+
+def _tracking_layers(module: nn.Module) -> Iterator[_NormBase]:
+    return (layer for layer in _normalisation_layers(module) if layer.track_running_stats)
