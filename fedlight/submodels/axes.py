@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from dataclasses import dataclass
 
@@ -17,10 +18,13 @@ class AxisClasses:
 
     Attributes:
         owners: int64[size of the dim] per class: the unit that owns each position, -1 if always kept.
+        blocks: per class, the length of the aligned blocks of positions that always have one owner (196 for a
+            flattened 14 x 14 map, head_dim for heads; mostly 1).
         of_dims: tensor name to the class of each of its dims, -1 where never pruned; other tensors are left out.
     """
 
     owners: tuple[Tensor, ...]
+    blocks: tuple[int, ...]
     of_dims: dict[str, tuple[int, ...]]
 
 
@@ -54,4 +58,9 @@ def _find(structure: Structure) -> AxisClasses:
             classes.append(of_content[content])
         if any(found >= 0 for found in classes):
             of_dims[name] = tuple(classes)
-    return AxisClasses(tuple(owners), of_dims)
+    return AxisClasses(tuple(owners), tuple(_block(owner) for owner in owners), of_dims)
+
+
+def _block(owner: Tensor) -> int:
+    changes = (owner[1:] != owner[:-1]).nonzero().view(-1) + 1
+    return math.gcd(len(owner), *changes.tolist())

@@ -143,7 +143,7 @@ class ChannelCoverage(Coverage):
                 cut = cut.narrow(dim, kept.first, kept.count)
         for dim, kept in enumerate(dims):
             if kept is not None and not kept.is_run:
-                cut = cut.index_select(dim, kept.positions.to(cut.device))
+                cut = kept.select(cut, dim)
         return cut.clone(memory_format=torch.contiguous_format) if all_runs(dims) else cut
 
     def scatter_add_(self, name: str, total: Tensor, value: Tensor, weight: float) -> None:
@@ -156,10 +156,7 @@ class ChannelCoverage(Coverage):
         elif all_runs(dims):
             runs(total, dims).add_(value, alpha=weight)
         else:
-            flat, rows = total.view(-1), value.detach().reshape(-1)
-            for start, target, offsets in self._offsets(total, dims).parts(flat):
-                part = rows[start : start + len(offsets)].to(total.dtype, copy=True).mul_(weight)
-                target.scatter_add_(0, offsets, part)
+            self._offsets(total, dims).add_(total.view(-1), value.detach().reshape(-1), weight)
 
     def count_shape(self, name: str) -> tuple[int, ...]:
         """Shape of the counts: 1 on the dims that no unit owns, so a 3x3 convolution's are 9 times smaller."""
@@ -203,8 +200,8 @@ class ChannelCoverage(Coverage):
 
     def _kept_dims(self) -> dict[str, Dims]:
         classes = axis_classes(self._structure)
-        kept_or_fixed = torch.cat([self.keep, torch.ones(1, dtype=torch.bool)])  # owner -1 finds the last: always kept
-        of_class = [Kept.of(kept_or_fixed[owner]) for owner in classes.owners]
+        keep = torch.cat([self.keep, torch.ones(1, dtype=torch.bool)])  # owner -1 finds the last: always kept
+        of_class = [Kept.of(keep, *found) for found in zip(classes.owners, classes.blocks, strict=True)]
         return {
             name: dims
             for name, found in classes.of_dims.items()
@@ -219,9 +216,7 @@ class ChannelCoverage(Coverage):
         if all_runs(dims):
             runs(grown, dims).copy_(value)
             return grown
-        flat, rows = grown.view(-1), value.detach().reshape(-1).to(grown.dtype)
-        for start, target, offsets in self._offsets(grown, dims).parts(flat):
-            target.scatter_(0, offsets, rows[start : start + len(offsets)])
+        self._offsets(grown, dims).put_(grown.view(-1), value.detach().reshape(-1).to(grown.dtype))
         return grown
 
 

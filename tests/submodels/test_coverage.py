@@ -159,19 +159,25 @@ def test_counts_are_small_where_no_unit_owns_a_dim() -> None:
     assert MaskCoverage(STRUCTURE, {}).count_shape("conv.weight") == (4, 3, 3, 3)
 
 
-def test_large_tensors_are_scattered_in_chunks() -> None:
-    rows, columns = torch.arange(300), torch.arange(300, 700)
-    group_pair = (Group("a", "channels", 0, 300, 1, ()), Group("b", "channels", 300, 400, 1, ()))
-    structure = Structure(group_pair, {"w": (rows, columns)}, {"w": (300, 400)})
-    keep = torch.rand(700, generator=torch.Generator().manual_seed(0)) < 0.7
-    coverage, full = ChannelCoverage(structure, keep), torch.randn(300, 400)
-    mask = keep[:300, None] & keep[None, 300:]
+@pytest.mark.parametrize(("rows", "columns", "block"), [(300, 400, 1), (300, 100, 4), (9, 1000, 16)])
+def test_large_tensors_are_added_in_chunks_or_by_rows(rows: int, columns: int, block: int) -> None:
+    group_pair = (Group("a", "channels", 0, rows, 1, ()), Group("b", "channels", rows, columns, 1, ()))
+    shape = (rows, columns * block)
+    axes = (torch.arange(rows), torch.arange(rows, rows + columns).repeat_interleave(block))
+    structure = Structure(group_pair, {"w": axes}, {"w": shape})
+    keep = torch.rand(rows + columns, generator=torch.Generator().manual_seed(0)) < 0.7
+    coverage, full = ChannelCoverage(structure, keep), torch.randn(shape)
+    mask = keep[:rows, None] & keep[None, rows:].repeat_interleave(block, 1)
     assert mask.sum() > 1 << 15
     thin = coverage.slice({"w": full})
-    assert torch.equal(coverage.regrow(thin, {"w": torch.zeros(300, 400)})["w"], full * mask)
-    total = torch.zeros(300, 400, dtype=torch.float64)
-    coverage.scatter_add_("w", total, thin["w"], 2.0)
-    assert torch.equal(total, 2.0 * full.double() * mask)
+    assert torch.equal(thin["w"], full[keep[:rows]][:, keep[rows:].repeat_interleave(block)])
+    assert torch.equal(coverage.regrow(thin, {"w": torch.zeros(shape)})["w"], full * mask)
+    total, counts = torch.zeros(shape, dtype=torch.float64), torch.zeros(shape)
+    for _ in range(2):
+        coverage.scatter_add_("w", total, thin["w"], 2.0)
+        coverage.count_add_("w", counts, 2.0)
+    assert torch.equal(total, 4.0 * full.double() * mask)
+    assert torch.equal(counts, 4.0 * mask)
 
 
 @pytest.mark.parametrize("make", [lambda keep: ChannelCoverage(STRUCTURE, keep), lambda _: MaskCoverage(STRUCTURE, {})])
@@ -256,6 +262,7 @@ def test_the_same_owner_vector_is_one_class() -> None:
     assert len(classes.owners) == 3  # conv, hidden, and the flattened concatenation
     assert classes.of_dims["norm.weight"][0] == classes.of_dims["mix.weight"][2]
     assert axis_classes(STRUCTURE) is classes
+    assert sorted(classes.blocks) == [1, 1, 4]
 
 
 @pytest.mark.parametrize("kind", ["channels", "masks"])
