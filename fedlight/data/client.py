@@ -11,6 +11,7 @@ from torch import Tensor
 from fedlight.core.types import ClientData
 from fedlight.data.augment import Augmentation
 from fedlight.data.examples import Examples
+from fedlight.errors import DataError
 
 
 class IndexedClient(ClientData):
@@ -58,7 +59,15 @@ class IndexedClient(ClientData):
         order = self._indices.index_select(0, torch.randperm(self.num_examples, generator=generator))
         for picked in torch.split(order, batch_sizes(self.num_examples, self._batch_size)):
             batch = self._examples.batch(picked)
-            yield batch if self._augment is None else (self._augment(batch[0], generator), *batch[1:])
+            yield batch if self._augment is None else self._augmented(batch, generator)
+
+    def _augmented(self, batch: Any, generator: torch.Generator) -> Any:
+        if self._augment is None or not isinstance(batch, tuple | list):
+            raise DataError(
+                f"data.augment changes the first of a batch's tensors, but a batch is a {type(batch).__name__}: "
+                "leave augment out and put the change into the Dataset"
+            )
+        return (self._augment(batch[0], generator), *batch[1:])
 
     def label_counts(self) -> Tensor | None:
         """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""

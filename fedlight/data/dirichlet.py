@@ -23,10 +23,11 @@ class DirichletByClient(Partition):
     """Equal amounts, unequal classes: every client draws its own class proportions q_k ~ Dir(α C p).
 
     p holds the C class frequencies of the data, so that E[q_kc] = p_c and Var[q_kc] = p_c (1 - p_c) / (α C + 1); for
-    balanced classes this is Dir(α, ..., α). The class counts of a client are multinomial with q_k. When a class runs
-    out, what is missing is redrawn from q_k over the classes that are left, clients taking turns in random order; so
-    every example has exactly one owner, and the last ones to draw are nearer to what is left than to their q_k.
-    α → 0 gives one class per client, α → ∞ gives IID.
+    balanced classes this is Dir(α, ..., α). The class counts of a client are multinomial with q_k. Where clients ask
+    for more of a class than there is, a random draw among all that was asked for decides who gets it, and what they
+    lack is drawn anew from their q_k over the classes that are left; so every example has exactly one owner, and the
+    mismatch is spread over all clients instead of falling on the last ones. α → 0 gives nearly one class per client,
+    α → ∞ gives IID.
 
     Source: T.-M. H. Hsu, H. Qi, M. Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated
     Visual Classification", 2019 (arXiv 1909.06335), section 3; their concentration is our α C.
@@ -111,12 +112,13 @@ def _counts(shares: np.ndarray, sizes: np.ndarray, pools: np.ndarray, rng: np.ra
     """Return int64[N, C]: multinomial counts by client that sum to sizes by row and to pools by column."""
     counts = np.zeros(shares.shape, dtype=np.int64)
     left = pools.astype(np.int64)
-    open_clients = rng.permutation(len(sizes))
-    missing = sizes[open_clients]
+    open_clients, missing = np.arange(len(sizes)), sizes
+    # A round without a class that runs out is the last one, so there are at most as many rounds as classes, and one.
     while open_clients.size:
-        wanted = rng.multinomial(missing, _over_open_classes(shares[open_clients], left))
-        before = np.cumsum(wanted, axis=0) - wanted
-        granted = np.clip(left - before, 0, wanted)
+        granted = rng.multinomial(missing, _over_open_classes(shares[open_clients], left))
+        for label in np.flatnonzero(granted.sum(axis=0) > left):
+            wanted = granted[:, label].copy()
+            granted[:, label] = rng.multivariate_hypergeometric(wanted, left[label], method="marginals")
         counts[open_clients] += granted
         left -= granted.sum(axis=0)
         missing = missing - granted.sum(axis=1)

@@ -125,7 +125,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         return OneItem()
 
     def val_dataloader(self) -> Iterable[Any]:
-        """Return the batches that steer; empty where there is nothing to validate on."""
+        """Return the batches that steer; none, with Lightning's warning, where nothing is held back for it."""
         shared = self._ready()
         if self.validate_on == "test":
             return self.test_dataloader()

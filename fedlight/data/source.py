@@ -16,3 +16,9 @@ class Source(ABC):
     @abstractmethod
     def load(self) -> Splits:
         """Read the data; called by every process. Raises DataError when they are missing or don't fit."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of what an error says, without the path that it repeats."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return text.splitlines()[0]
