@@ -50,7 +50,8 @@ class Kept:
         blocks = self.blocks.to(tensor.device)
         if self.block == 1:
             return tensor.index_select(dim, blocks)
-        return tensor.unflatten(dim, (-1, self.block)).index_select(dim, blocks).flatten(dim, dim + 1)
+        before, after = tensor.shape[:dim], tensor.shape[dim + 1 :]
+        return tensor.reshape(*before, -1, self.block, *after).index_select(dim, blocks).flatten(dim, dim + 1)
 
 
 Dims = tuple[Kept | None, ...]

@@ -257,6 +257,17 @@ def test_a_mask_ignores_what_a_client_left_outside_of_it() -> None:
     ]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_masks_of_any_precision_are_bit_exact(dtype: torch.dtype) -> None:
+    structure, mask = Structure((), {}, {"b": (4,)}), torch.tensor([True, False, True, False])
+    coverage = MaskCoverage(structure, {"b": mask})
+    full = torch.tensor([-0.0, torch.nan, -1.5, -torch.inf], dtype=dtype)
+    assert coverage.gather("b", full).tolist() == [0.0, 0.0, -1.5, 0.0]
+    assert torch.equal(coverage.gather("b", full).signbit(), torch.tensor([True, False, True, False]))
+    base = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=dtype)
+    assert coverage.regrow({"b": full}, {"b": base})["b"].tolist() == [0.0, 2.0, -1.5, 4.0]
+
+
 def test_the_same_owner_vector_is_one_class() -> None:
     classes = axis_classes(STRUCTURE)
     assert len(classes.owners) == 3  # conv, hidden, and the flattened concatenation
