@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,11 @@ class TorchvisionImages(Source):
         root = Path(self.root).expanduser()
         try:
             return dataset_class(str(root), download=download, **split)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.name} doesn't open as {dataset_class.__name__}(root, {next(iter(split))}=..., download=...) "
+                f"({reason_of(error)}): use fedlight.data.MapDataset for it"
+            ) from error
         except (OSError, RuntimeError) as error:
             reason = reason_of(error)
             if download:
@@ -68,11 +72,11 @@ class TorchvisionImages(Source):
                 "the folder that holds it"
             ) from error
 
-    def _find_class(self) -> Callable[..., Any]:
+    def _find_class(self) -> type[Any]:
         module_name, _, class_name = self.name.rpartition(".")
         try:
             module = importlib.import_module(module_name or "torchvision.datasets")
-            found: Callable[..., Any] = getattr(module, class_name)
+            found: type[Any] = getattr(module, class_name)
         except (ImportError, AttributeError) as error:
             raise DataError(
                 f"no data set class {self.name!r}: dataset.name is a class of torchvision.datasets, such as CIFAR10, "

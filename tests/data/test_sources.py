@@ -188,6 +188,7 @@ def test_image_sets_with_a_split_argument_and_channels_first_work(tmp_path):
     [
         ("Nothing", r"no data set class 'Nothing': dataset\.name is a class of torchvision\.datasets"),
         ("nowhere.Nothing", "no data set class"),
+        ("EMNIST", r"EMNIST doesn't open as EMNIST\(root, split=\.\.\., download=\.\.\.\)"),
         (here(Lazy), r"doesn't hold its images and labels in memory: use fedlight\.data\.MapDataset"),
         (here(Neither), "takes neither `train` nor `split`"),
         (here(Offline), r"isn't complete .*\(no network\)"),
