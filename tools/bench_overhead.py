@@ -14,13 +14,13 @@ import statistics
 import time
 
 import torch
+from fedlight.models import ConvNet
 from torch import nn
 
 from fedlight.core.client import run_client
 from fedlight.core.types import ClientTask
 from fedlight.data.client import IndexedClient
 from fedlight.data.examples import TensorExamples
-from fedlight.models import ConvNet
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import RunningStatistics
@@ -43,11 +43,15 @@ class Total:
         self.sums = [torch.zeros_like(value, dtype=torch.float64) for value in weights.values()]
 
     def add(self, delta: list[torch.Tensor], weight: float) -> None:
+        """Add one update."""
         for total, value in zip(self.sums, delta, strict=True):
             total.add_(value, alpha=weight)
 
 
-def bare_client(network: nn.Module, weights: list[torch.Tensor], client: IndexedClient, seed: int) -> list[torch.Tensor]:
+def bare_client(
+    network: nn.Module, weights: list[torch.Tensor], client: IndexedClient, seed: int
+) -> list[torch.Tensor]:
+    """Load, train and subtract, as one writes it by hand."""
     parameters = list(network.parameters())
     with torch.no_grad():
         for parameter, weight in zip(parameters, weights, strict=True):

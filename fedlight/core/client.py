@@ -67,9 +67,7 @@ def _load(task: ClientTask, module: pl.LightningModule) -> dict[str, Tensor]:
         unread.discard(name)
     # A tensor with two names is listed once by the module and twice in its state dict.
     if unread and unread - set(module.state_dict()):
-        raise CheckpointError(
-            f"{_where(task)} hold {min(unread)}, which the module has not: build it anew"
-        )
+        raise CheckpointError(f"{_where(task)} hold {min(unread)}, which the module has not: build it anew")
     for name, mask in (task.masks or {}).items():
         parameters[name].masked_fill_(~mask, 0)
     return {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}

@@ -46,8 +46,7 @@ class StaticStatistics(NormPolicy):
 
     def prepare(self, module: nn.Module) -> None:
         """Stop tracking."""
-        for layer in _tracking_layers(module):
-            layer.track_running_stats = False
+        _stop_tracking(module)
 
     def before_evaluation(
         self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
@@ -57,7 +56,7 @@ class StaticStatistics(NormPolicy):
         Raises:
             ConfigError: there are layers to estimate and the server holds no data.
         """
-        layers = list(_tracking_layers(module))
+        layers = list(_normalisation_layers(module))
         if not layers:
             return
         if server_data is None:
@@ -66,10 +65,11 @@ class StaticStatistics(NormPolicy):
                 "in the data, or use fedlight.parts.norm.RunningStatistics"
             )
         modes = [(part, part.training) for part in module.modules()]
-        momenta = [layer.momentum for layer in layers]
+        tracking = [(layer, layer.track_running_stats, layer.momentum) for layer in layers]
         module.eval()
         for layer in layers:
             layer.train()
+            layer.track_running_stats = True
             layer.reset_running_stats()
             layer.momentum = None  # the mean over all batches instead of a moving one
         try:
@@ -78,8 +78,8 @@ class StaticStatistics(NormPolicy):
         finally:
             for part, mode in modes:
                 part.training = mode
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
+            for layer, tracks, momentum in tracking:
+                layer.track_running_stats, layer.momentum = tracks, momentum
 
 
 @final
@@ -93,15 +93,14 @@ class BatchStatistics(NormPolicy):
 
     def prepare(self, module: nn.Module) -> None:
         """Stop tracking."""
-        for layer in _tracking_layers(module):
-            layer.track_running_stats = False
+        _stop_tracking(module)
 
     def before_evaluation(
         self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
     ) -> None:
         """Let normalisation layers use the batch; the module must be in evaluation mode already."""
+        _stop_tracking(module)
         for layer in _normalisation_layers(module):
-            layer.track_running_stats = False
             layer.train()
 
 
@@ -111,5 +110,7 @@ def _normalisation_layers(module: nn.Module) -> Iterator[_NormBase]:
             yield layer
 
 
-def _tracking_layers(module: nn.Module) -> Iterator[_NormBase]:
-    return (layer for layer in _normalisation_layers(module) if layer.track_running_stats)
+def _stop_tracking(module: nn.Module) -> None:
+    for layer in _normalisation_layers(module):
+        layer.track_running_stats = False
+        layer.momentum = 0.0  # InstanceNorm would update them all the same

@@ -22,7 +22,7 @@ class Records:
     """Takes the calls of ``self.log`` and boils them down to one number per name and round.
 
     A logged value counts with the examples of its batch, over all local steps; ``on_step`` and ``on_epoch`` make no
-    difference (a round is one point on the server's axis), but with both False, or ``logger=False``, nothing is kept.
+    difference (a round is one point on the server's axis), and with ``logger=False`` nothing is kept.
     A logged torchmetrics object is computed at the end of every epoch and reset; epochs count with their examples.
 
     Args:
@@ -75,7 +75,7 @@ class Records:
                 batch_size=batch_size,
                 metric_attribute=metric_attribute,
             )
-        if logger is False or (on_step is False and on_epoch is False):
+        if logger is False:
             return
         if isinstance(value, Metric | MetricCollection):
             if self._batch is not None:

@@ -54,9 +54,7 @@ def refuse_overridden(module: pl.LightningModule, hooks: Iterable[str] = TRAINER
     """Raise UnsupportedClientError if the module needs manual optimisation, or fills one of these hooks."""
     name = type(module).__name__
     if not module.automatic_optimization:
-        raise UnsupportedClientError(
-            f"{name} sets automatic_optimization = False, which LeanLoop can't run: {_WAY_OUT}"
-        )
+        raise UnsupportedClientError(f"{name} optimises manually, which LeanLoop can't run: {_WAY_OUT}")
     for hook in hooks:
         own = hook in module.__dict__ or getattr(type(module), hook) is not getattr(pl.LightningModule, hook)
         if own:

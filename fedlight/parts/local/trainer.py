@@ -213,6 +213,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
+            warnings.filterwarnings("ignore", ".*treespec, LeafSpec", FutureWarning)  # lightning 2.6 under torch 2.15
             yield
     finally:
         for talker, level in zip(talkers, levels, strict=True):
