@@ -1,0 +1,105 @@
+"""The program: picks the subcommand, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from fedlight.errors import ConfigError, FedlightError
+
+DEBUG_VARIABLE = "FEDLIGHT_DEBUG"
+OK, FAILED, REFUSED = 0, 1, 2
+"""Exit codes: done; broke while running; the input was wrong, and the line on stderr says how to mend it."""
+
+HELP = """usage: fedlight <subcommand> [options]
+
+Trains one model over a fleet of unequal devices, each on a smaller network that fits it.
+
+  fit       train:                fedlight fit --config configs/quickstart.yaml
+  validate  evaluate a checkpoint on validation data:  fedlight validate --config FILE --ckpt_path CKPT
+  test      evaluate a checkpoint on test data:        fedlight test --config FILE --ckpt_path CKPT
+  export    write a submodel as ONNX:                  fedlight export --ckpt_path CKPT --ratio 0.5 --out DIR
+  profile   size and speed of submodels by ratio:      fedlight profile --config FILE
+
+fedlight <subcommand> --help lists its options. Any key of a config file is an option too: --trainer.max_epochs 50.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return OK if arguments else REFUSED
+    # A user's own modules lie in the working folder; a console script doesn't see it by itself.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        _dispatch(arguments)
+    except SystemExit as exit_request:
+        return exit_request.code if isinstance(exit_request.code, int) else OK
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        line, code = describe(error, arguments)
+        print(f"fedlight: {line}", file=sys.stderr)
+        return code
+    return OK
+
+
+def describe(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
+    """Return an error as one line, and the exit code that goes with it."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    refusal = _find(error, FedlightError)
+    if refusal is not None:
+        return _one_line(refusal), REFUSED
+    if isinstance(error, MisconfigurationException):
+        return f"the Trainer refuses its settings: {_one_line(error)}", REFUSED
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    what = f"{type(error).__name__}: {_one_line(error) or 'no message'}"
+    return (
+        f"{arguments[0]} failed: {what} ({frame.filename}:{frame.lineno}); {DEBUG_VARIABLE}=1 shows the traceback",
+        FAILED,
+    )
+
+
+def _find(error: BaseException | None, kind: type[FedlightError]) -> FedlightError | None:
+    """Return the error of this kind that lies behind another (parsers wrap what constructors raise), else None."""
+    while error is not None:
+        if isinstance(error, kind):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _dispatch(arguments: list[str]) -> None:
+    """Run the subcommand; what it needs is imported only then."""
+    from fedlight.cli.quiet import silence_noise
+
+    silence_noise()
+    name = arguments[0]
+    if name == "export":
+        from fedlight.cli.export import run_export
+
+        run_export(arguments[1:])
+    elif name == "profile":
+        from fedlight.cli.profile import run_profile
+
+        run_profile(arguments[1:])
+    elif name in ("fit", "validate", "test"):
+        from fedlight.cli.run import FedlightCLI
+
+        FedlightCLI(args=arguments)
+    else:
+        raise ConfigError(f"unknown subcommand {name}; use fit, validate, test, export or profile (fedlight --help)")

@@ -1,0 +1,175 @@
+"""``fedlight export``: a submodel of a trained model as ONNX."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import ArgumentParser, Namespace
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from fedlight.cli.messages import explain
+from fedlight.cli.saved import SavedRun
+from fedlight.core.evaluation import example_inputs
+from fedlight.core.seeds import SERVER
+from fedlight.data import FederatedDataModule
+from fedlight.errors import CheckpointError, ConfigError
+from fedlight.export import ExportError, export_submodel
+from fedlight.export.bundle import MANIFEST
+from fedlight.export.onnx_model import require_onnx
+from fedlight.parts.importance import Magnitude
+from fedlight.parts.norm import StaticStatistics
+from fedlight.submodels.coverage import Coverage
+from fedlight.tracking.format import percent, quantity
+
+
+def run_export(arguments: Sequence[str]) -> None:
+    """Run the subcommand."""
+    options = _parse(arguments)
+    require_onnx()
+    run = SavedRun(options.ckpt_path)
+    coverage, origin = _choose(run, options)
+    server = run.server
+    inputs = example_inputs(server.client)
+    thin = _build(server.client, server.plan, coverage)
+    needs_statistics = not server.algorithm.norm.travels
+    data = run.setup_data()
+    batches = _own_batches(data, len(inputs)) if data is not None and (options.int8 or needs_statistics) else None
+    if needs_statistics:
+        _estimate_statistics(thin, data, len(inputs))
+    if options.int8 and not batches:
+        raise ExportError(
+            "--int8 needs examples to calibrate on, and the run's data are not at hand or hold none back; "
+            "set data.server_fraction or data.validation_fraction > 0, or leave --int8 out"
+        )
+    manifest = export_submodel(
+        server.plan,
+        coverage.keep,
+        thin,
+        inputs,
+        options.out,
+        origin=origin,
+        class_names=_class_names(server.client, data),
+        calibration=batches if options.int8 else None,
+    )
+    Console().print(_table(manifest, options.out))
+
+
+def _parse(arguments: Sequence[str]) -> Namespace:
+    parser = ArgumentParser(
+        prog="fedlight export", description="Writes a submodel as ONNX, checked in onnxruntime.", exit_on_error=False
+    )
+    parser.add_argument("--ckpt_path", type=str, required=True, help="Checkpoint that fedlight fit has written.")
+    parser.add_argument("--ratio", type=float, default=None, help="Fraction removed, in [0, 1); 0: the full model.")
+    parser.add_argument("--client", type=int, default=None, help="The submodel that this client had last.")
+    parser.add_argument("--out", type=str, required=True, help="Folder to write to.")
+    parser.add_argument("--int8", type=bool, default=False, nargs="?", const=True, help="Also write an int8 model.")
+    try:
+        options = parser.parse_args(list(arguments))
+    except ArgumentError as error:
+        raise ConfigError(f"export: {explain(error.message, [action.dest for action in parser._actions])}") from error
+    if (options.ratio is None) == (options.client is None):
+        raise ConfigError("export: give either --ratio R (a submodel of that size) or --client ID (that client's own)")
+    if options.ratio is not None and not 0 <= options.ratio < 1:
+        raise ConfigError(f"export: --ratio {options.ratio:g} is outside [0, 1): it is the fraction removed")
+    return options
+
+
+def _choose(run: SavedRun, options: Namespace) -> tuple[Coverage, dict[str, Any]]:
+    """Return which part of the model to write, and where that comes from."""
+    plan, parts = run.server.plan, run.server.algorithm
+    origin: dict[str, Any] = {"checkpoint": options.ckpt_path, "round": run.round_idx, "algorithm": parts.name}
+    if options.client is not None:
+        coverage = parts.extraction.last(plan, options.client)
+        if coverage is None:
+            raise CheckpointError(
+                f"client {options.client} has no submodel in this checkpoint{_known_clients(run)}; use --ratio instead"
+            )
+        return coverage, origin | {"client": options.client}
+    # Where training pruned, the units that were trained most are those the algorithm prefers (prefix widths, say);
+    # where it didn't, the algorithm's order means nothing and magnitudes decide.
+    by_algorithm = run.pruned and options.ratio > 0
+    importance = parts.importance if by_algorithm else Magnitude()
+    scores = importance.scores(run.state(), SERVER)
+    keep = plan.keep(scores, options.ratio, round_to=getattr(parts.extraction, "round_to", 1))
+    return plan.coverage(keep), origin | {"ratio": options.ratio, "importance": type(importance).__name__}
+
+
+def _known_clients(run: SavedRun) -> str:
+    known = run.server.algorithm.extraction.state_dict().get("clients")
+    if known is None or not len(known):
+        return " (no client has one)"
+    shown = ", ".join(str(int(client)) for client in known[:10])
+    return f" (those of {shown}{', ...' if len(known) > 10 else ''} are there)"
+
+
+def _build(client: pl.LightningModule, plan: Any, coverage: Coverage) -> nn.Module:
+    """Return the submodule in its own size, with the global weights that the coverage names."""
+    thin: nn.Module = plan.build(client, coverage.keep)
+    thin.load_state_dict({**thin.state_dict(), **coverage.slice(client.state_dict())})
+    return thin.eval()
+
+
+def _own_batches(data: FederatedDataModule, num_inputs: int) -> list[tuple[Tensor, ...]]:
+    """Return the forward arguments of what the server holds back: its own examples, else the validation set."""
+    return [_arguments(batch, num_inputs) for batch in _held_back(data)]
+
+
+def _held_back(data: FederatedDataModule) -> Iterable[Any]:
+    own = data.server()
+    if own is not None:
+        return own.epoch(torch.Generator().manual_seed(0))
+    # Validation that reads the test set would let test data steer what is exported.
+    return data.val_dataloader() if data.validate_on == "holdout" else ()
+
+
+def _arguments(batch: Any, num_inputs: int) -> tuple[Tensor, ...]:
+    return tuple(batch[:num_inputs]) if isinstance(batch, list | tuple) else (batch,)
+
+
+def _estimate_statistics(thin: nn.Module, data: FederatedDataModule | None, num_inputs: int) -> None:
+    """Estimate running statistics where the algorithm keeps none, on what the server holds back."""
+
+    @torch.no_grad()
+    def forward(batch: Any) -> None:
+        thin(*_arguments(batch, num_inputs))
+
+    StaticStatistics().before_evaluation(thin, None if data is None else data.server(), forward)
+
+
+def _class_names(client: pl.LightningModule, data: FederatedDataModule | None) -> Sequence[str] | None:
+    own: Sequence[str] | None = getattr(client, "class_names", None)
+    return own or (data.class_names if data is not None else None)
+
+
+def _table(manifest: dict[str, Any], out: str) -> Table:
+    table = Table(title="Exported", title_justify="left", title_style="bold", show_header=False, box=box.ROUNDED)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    origin, check, int8 = manifest["origin"], manifest["check"], manifest["int8"]
+    if "client" in origin:
+        table.add_row("submodel", f"of client {origin['client']} after round {origin['round']}")
+    else:
+        table.add_row("submodel", f"ratio {origin['ratio']:g} by {origin['importance']} after round {origin['round']}")
+    table.add_row("parameters", quantity(manifest["parameters"]))
+    table.add_row("work per example", quantity(manifest["macs"], "MAC"))
+    table.add_row(manifest["files"]["float32"], f"{quantity(manifest['num_bytes'], 'B')}, opset {manifest['opset']}")
+    table.add_row(
+        "check",
+        f"onnxruntime and PyTorch differ by {check['max_difference']:.1e} (tolerance {check['tolerance']:.1e})",
+    )
+    if int8 is not None:
+        agreement = f", same answer on {percent(int8['agreement'])}" if int8["agreement"] is not None else ""
+        table.add_row(
+            manifest["files"]["int8"],
+            f"{quantity(int8['num_bytes'], 'B')}{agreement} of {int8['num_examples']} examples, "
+            f"outputs differ by {percent(int8['relative_difference'])}",
+        )
+    table.add_row("folder", f"{out} ({MANIFEST} describes it)")
+    return table

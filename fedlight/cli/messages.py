@@ -1,0 +1,198 @@
+"""Turns jsonargparse's reports, often ten lines long, into one line: what is wrong, where, and what was meant."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, get_args, get_type_hints
+
+from fedlight.core import Algorithm, Server
+from fedlight.data import FederatedDataModule
+
+MAX_LENGTH = 400
+"""Characters of a message that no rule here knows, before it is cut."""
+
+
+class ParserProblem:
+    """What jsonargparse says, taken apart.
+
+    Args:
+        text: its message.
+        known_keys: all keys of the parser, with dots.
+    """
+
+    def __init__(self, text: str, known_keys: Sequence[str]) -> None:
+        self.text = text
+        self.known_keys = known_keys
+        keys = [key for key in re.findall(r'Parser key "([^"]+)"', text) if key not in ("config", "subcommand")]
+        self.key = ".".join(dict.fromkeys(keys))
+        classes = re.findall(r"given class_path '([^']+)'|Namespace\(class_path='([^']+)'", text)
+        self.class_path = next((a or b for a, b in reversed(classes)), None)
+
+    @property
+    def where(self) -> str:
+        """The key and the class that it names, as the start of a message."""
+        short = self.class_path.rpartition(".")[2] if self.class_path else ""
+        if self.key and short:
+            return f"{self.key} ({short}): "
+        return f"{self.key}: " if self.key else ""
+
+
+def explain(text: str, known_keys: Sequence[str] = ()) -> str:
+    """Return one line for a message of jsonargparse.
+
+    Args:
+        text: the message, of any length.
+        known_keys: all keys of the parser, for suggestions.
+    """
+    problem = ParserProblem(text, [key.partition(".")[2] if _is_subcommand(key) else key for key in known_keys])
+    for pattern, rule in RULES:
+        match = re.search(pattern, text, re.DOTALL)
+        if match:
+            return rule(problem, match)
+    squeezed = " ".join(text.replace("\n", " ").split())
+    return squeezed if len(squeezed) <= MAX_LENGTH else squeezed[: MAX_LENGTH - 3] + "..."
+
+
+def suggest(wrong: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean ...?`` with the closest known names, or an empty string."""
+    names = {name.lower(): name for name in known}
+    close = get_close_matches(wrong.lower(), names, n=3, cutoff=0.6)
+    return f"; did you mean {' or '.join(names[name] for name in close)}?" if close else ""
+
+
+def _is_subcommand(key: str) -> bool:
+    return key.partition(".")[0] in ("fit", "validate", "test")
+
+
+def _unknown_key(problem: ParserProblem, match: re.Match[str]) -> str:
+    wrong = match.group(1)
+    if problem.class_path is None:
+        wrong = wrong.partition(".")[2] if _is_subcommand(wrong) else wrong
+        return f"unknown key {wrong}{_suggest_key(wrong, problem.known_keys)}"
+    known = _arguments(problem.class_path)
+    hint = suggest(wrong, known) or (f"; it takes {', '.join(known)}" if known else "; it takes no arguments")
+    return f"{problem.where}unknown key {wrong}{hint}"
+
+
+def _suggest_key(wrong: str, known: Sequence[str]) -> str:
+    """Suggest whole keys; of a key in a misspelt section, the section."""
+    sections = {key.partition(".")[0] for key in known}
+    head, _, rest = wrong.partition(".")
+    return suggest(wrong, known) or (suggest(head, sections) if rest and head not in sections else "")
+
+
+def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
+    names = " ".join(match.group(1).split())
+    names = re.sub(r"\b(fit|validate|test)\.", "", names)
+    if problem.key:
+        return f"{problem.where}missing {names}; give it under init_args"
+    if names == "subcommand":
+        return "missing subcommand; use fedlight fit, validate, test, export or profile"
+    return f"missing {names}; give a --config FILE that sets it (configs/quickstart.yaml sets all), or the option"
+
+
+def _unrecognized(problem: ParserProblem, match: re.Match[str]) -> str:
+    wrong = match.group(1).split()[0].partition("=")[0]
+    hint = _suggest_key(wrong.lstrip("-"), problem.known_keys).replace("mean ", "mean --").replace(" or ", " or --")
+    return f"unknown option {wrong}{hint or '; fedlight --help lists all'}"
+
+
+def _unknown_class(problem: ParserProblem, match: re.Match[str]) -> str:
+    wrong = match.group(1)
+    base = _expected_class(problem.key)
+    known = [] if base is None else _names_below(base)
+    plain = problem.key + ": " if problem.key else ""
+    hint = suggest(wrong.rpartition(".")[2], known)
+    if not hint:
+        hint = f"; known are {', '.join(known)}, or give a full import path" if known else "; give a full import path"
+    return f"{plain}unknown class {wrong}{hint}"
+
+
+def _no_attribute(problem: ParserProblem, match: re.Match[str]) -> str:
+    module, wrong = match.groups()
+    known = [name for name in dir(import_module(module)) if not name.startswith("_")]
+    return f"{problem.key}: module {module} has no {wrong}{suggest(wrong, known) or '; check the class path'}"
+
+
+def _no_module(problem: ParserProblem, match: re.Match[str]) -> str:
+    module = match.group(1)
+    return (
+        f"{problem.key}: can't import {problem.class_path or module}: there is no module {module}; run fedlight from "
+        "the folder that holds it, or add that folder to PYTHONPATH"
+    )
+
+
+def _no_file(problem: ParserProblem, match: re.Match[str]) -> str:
+    return f"there is no config file {match.group(1)}; check the path after --config"
+
+
+def _bad_yaml(problem: ParserProblem, match: re.Match[str]) -> str:
+    return f"the config file is no valid YAML: {' '.join(match.group(1).split())}"
+
+
+def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
+    value = match.groups()[-1].strip()
+    expected = re.findall(r"Expected a (.+?)(?=\. Got value|\n|$)", problem.text)
+    kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind]
+    return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}"
+
+
+def _plain_type(kind: str) -> str:
+    literal = re.fullmatch(r"typing\.Literal\[(.*)\]", kind)
+    if literal:
+        return "one of " + literal.group(1)
+    return re.sub(r"<class '(?:[\w.]*\.)?(\w+)'>", r"\1", kind)
+
+
+RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
+    (r"Option '([^']+)' is not accepted", _unknown_key),
+    (r"arguments? (?:is|are) required: (.+)", _missing),
+    (r'Key "([^"]+)" is required', _missing),
+    (r"unrecognized arguments: (.+)", _unrecognized),
+    (r"module '([\w.]+)' has no attribute '(\w+)'", _no_attribute),
+    (r"No module named '([\w.]+)'", _no_module),
+    (r"Expected a dot import path string: (\S+)", _unknown_class),
+    (r"File does not exist: '?([^'\n]+)'?", _no_file),
+    (r"Problems parsing config: (.+)", _bad_yaml),
+    (r"Given value: (.+)", _wrong_type),
+    (r"Got value: (.+)", _wrong_type),
+)
+"""What to look for, in this order, and how to say it."""
+
+
+def _arguments(class_path: str) -> list[str]:
+    """Return the names that a class takes, none where it can't be looked at."""
+    module, _, name = class_path.rpartition(".")
+    try:
+        parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+
+
+def _expected_class(key: str) -> type | None:
+    """Return the class that a key of ours stands for (``model.algorithm``, ``data.partition``, a slot's name)."""
+    name = key.rpartition(".")[2]
+    for owner in (Server, FederatedDataModule, Algorithm):
+        hint: Any = get_type_hints(owner.__init__).get(name)
+        options = [option for option in get_args(hint) or (hint,) if isinstance(option, type)]
+        classes = [option for option in options if option.__module__.startswith("fedlight")]
+        if classes:
+            return classes[0]
+    return None
+
+
+def _names_below(base: type) -> list[str]:
+    """Return the names of all concrete classes below ``base`` that have been imported."""
+    found: dict[str, None] = {}
+    waiting = [base]
+    while waiting:
+        current = waiting.pop(0)
+        waiting += current.__subclasses__()
+        if not inspect.isabstract(current) and not current.__name__.startswith("_"):
+            found.setdefault(current.__name__)
+    return list(found)

@@ -1,0 +1,208 @@
+"""``fedlight fit``, ``validate`` and ``test``: LightningCLI with the settings that a federated run needs."""
+
+from __future__ import annotations
+
+from argparse import ArgumentError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+import fedlight.algorithms
+import fedlight.fleet
+import fedlight.parts  # noqa: F401 - the imports let configs name their classes without a path
+from fedlight.cli.folders import check_checkpoint_path, check_writable, version_of
+from fedlight.cli.messages import explain
+from fedlight.core import Server
+from fedlight.data import FederatedDataModule
+from fedlight.errors import ConfigError
+from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
+
+SUBCOMMANDS = ("fit", "validate", "test")
+TRAINER_DEFAULTS = {
+    "max_epochs": 30,  # rounds
+    "use_distributed_sampler": False,  # the server shares clients out over processes, not samples
+    "num_sanity_val_steps": 0,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1,  # one step is one round
+    "enable_progress_bar": False,  # RoundProgress shows rounds instead of batches
+    "enable_model_summary": False,  # RunSummary says what matters; `fedlight profile` prices submodels
+}
+
+
+class FedlightCLI(LightningCLI):
+    """LightningCLI over the server and its data.
+
+    Args:
+        args: arguments as on the command line.
+        run: whether they begin with a subcommand, which is run; else ``model`` and ``data`` are made, no more.
+        extend: adds further arguments to the parser.
+        config_text: a config as YAML, instead of ``args``.
+    """
+
+    def __init__(
+        self,
+        args: list[str] | None = None,
+        run: bool = True,
+        extend: Callable[[LightningArgumentParser], None] | None = None,
+        config_text: str | None = None,
+    ) -> None:
+        self._extend = extend
+        self._config_text = config_text
+        kwargs = {"exit_on_error": False, "description": "Trains one model over a fleet of unequal devices."}
+        super().__init__(
+            Server,
+            FederatedDataModule,
+            seed_everything_default=0,
+            trainer_defaults=TRAINER_DEFAULTS,
+            parser_kwargs={**kwargs, **({name: dict(kwargs) for name in SUBCOMMANDS} if run else {})},
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=args,
+            run=run,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the Trainer's methods that are offered, with the arguments that are filled in here."""
+        return {name: LightningCLI.subcommands()[name] for name in SUBCOMMANDS}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Link the one seed to all that draws, and add what is ours."""
+        for target in ("model.seed", "data.seed"):
+            parser.link_arguments("seed_everything", target, compute_fn=_seed)
+        parser.add_argument("--test_after_fit", type=bool, default=True, help="Whether fit ends with a test run.")
+        if self._extend is not None:
+            self._extend(parser)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; raises ConfigError, in one line, where the stock method would print usage and exit."""
+        try:
+            if self._config_text is not None:
+                self.config = parser.parse_string(self._config_text)
+            else:
+                self.config = parser.parse_args(cast("list[str]", args))
+        except ArgumentError as error:
+            raise ConfigError(explain(error.message, self._known_keys())) from error
+
+    def _known_keys(self) -> list[str]:
+        """Return all keys that a config may hold, with dots."""
+        parsers = list(getattr(self, "_subcommand_parsers", {"": self.parser}).values())
+        return [action.dest for action in parsers[0]._actions if action.dest != "help"]
+
+    def before_instantiate_classes(self) -> None:
+        """Settle where the run writes, and check that it can and that what it reads is there."""
+        if self.subcommand is None:
+            return
+        config = self.config[self.subcommand]
+        if config.trainer.default_root_dir is None:
+            files = [Path(str(path)).stem for path in config.get("config") or ()]
+            config.trainer.default_root_dir = str(Path("runs") / (files[-1] if files else "run"))
+        check_checkpoint_path(config.get("ckpt_path"))
+        check_writable(config.trainer.default_root_dir, "trainer.default_root_dir")
+        if config.get("weights_only") is None:
+            # A checkpoint of ours holds tensors and plain values; whatever else is in a file is not executed.
+            config.weights_only = True
+
+    def instantiate_classes(self) -> None:
+        """Make model, data and (to run a subcommand) the Trainer."""
+        if self.subcommand is not None:
+            super().instantiate_classes()
+            return
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.model, self.datamodule = self.config_init.model, self.config_init.data
+
+    def after_instantiate_classes(self) -> None:
+        """Hand the server the configuration that its checkpoints are to carry."""
+        if self.subcommand is not None:
+            self.model.run_config = self.run_config()
+
+    def run_config(self) -> str:
+        """Return the run's configuration as YAML: what a config file must say to make this run."""
+        parser = self._parser(self.subcommand)
+        config = self.config[str(self.subcommand)].clone()
+        for key in list(config.keys()):
+            if key.partition(".")[0] not in ("seed_everything", "model", "data", "trainer"):
+                config.pop(key, None)
+        return str(parser.dump(config, skip_none=True, skip_validation=True))
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Make the Trainer, with our logger and callbacks where the config brings none of the kind."""
+        config = self.config_init[str(self.subcommand)]
+        trainer_config = config.trainer
+        trainer_config.callbacks = _as_list(trainer_config.callbacks) + self._default_callbacks()
+        if trainer_config.logger in (None, True):
+            trainer_config.logger = _default_logger(trainer_config.default_root_dir, config.get("ckpt_path"))
+        return super().instantiate_trainer(**kwargs)
+
+    def _default_callbacks(self) -> list[pl.Callback]:
+        config = self.config_init[str(self.subcommand)]
+        given = {type(callback) for callback in _as_list(config.trainer.callbacks)}
+        callbacks: list[pl.Callback] = [
+            RoundProgress(),
+            FleetScalars(),
+            Pictures(),
+            RunSummary(after_test=self.subcommand == "fit" and config.test_after_fit),
+        ]
+        callbacks = [callback for callback in callbacks if type(callback) not in given]
+        if ModelCheckpoint not in given and config.trainer.enable_checkpointing is not False:
+            callbacks += default_checkpoints()
+        return callbacks
+
+    def after_fit(self) -> None:
+        """Test the model that the run ended with."""
+        if self.config_init[str(self.subcommand)].test_after_fit and not self.trainer.interrupted:
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+def default_checkpoints() -> list[pl.Callback]:
+    """Return callbacks that keep ``last.ckpt`` after every round, and ``best.ckpt`` by val/accuracy, else val/loss."""
+    last = ModelCheckpoint(filename="last", enable_version_counter=False)
+    by_accuracy = ModelCheckpoint(
+        filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False, save_top_k=1
+    )
+    by_loss = ModelCheckpoint(
+        filename="best", monitor="val/loss", mode="min", enable_version_counter=False, save_top_k=1
+    )
+    return [_ChooseMonitor([by_accuracy, by_loss]), last, by_accuracy, by_loss]
+
+
+class _ChooseMonitor(pl.Callback):
+    """Leaves on, of several ModelCheckpoints, the first whose metric the client's module logs.
+
+    A ModelCheckpoint stops a run whose module doesn't log what it monitors, and what a module logs is known only once
+    it has been evaluated.
+    """
+
+    def __init__(self, checkpoints: list[ModelCheckpoint]) -> None:
+        self._checkpoints = checkpoints
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        logged = [one for one in self._checkpoints if one.monitor in trainer.callback_metrics]
+        for checkpoint in self._checkpoints:
+            checkpoint.save_top_k = 1 if logged and checkpoint is logged[0] else 0
+
+
+def _default_logger(root: str, ckpt_path: str | None) -> TensorBoardLogger:
+    """Return a logger into ``<root>/version_k``: a new k, or that of the run which is resumed."""
+    return TensorBoardLogger(save_dir=root, name="", version=version_of(ckpt_path, root), default_hp_metric=False)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _seed(value: bool | int) -> int:
+    """Return the run's seed; raises ConfigError where none is given, since every draw of a run derives from it."""
+    if isinstance(value, bool):
+        raise ConfigError(
+            f"seed_everything is {str(value).lower()}; give a number, every draw of a run derives from it"
+        )
+    return value

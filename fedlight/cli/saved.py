@@ -1,0 +1,94 @@
+"""A run as its checkpoint knows it: the server with its weights and the memory of its parts."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedlight.cli.run import FedlightCLI
+from fedlight.core import Server
+from fedlight.core.types import RoundState, Work
+from fedlight.data import FederatedDataModule
+from fedlight.errors import CheckpointError, DataError
+
+FITTING_SLOTS = ("extraction", "importance")
+"""Slots whose memory says which units a submodel has."""
+
+
+class SavedRun:
+    """What a checkpoint and the configuration that it carries say; needs no data.
+
+    Args:
+        path: checkpoint file.
+
+    Raises:
+        CheckpointError: it is missing, unreadable, no checkpoint of fedlight, or doesn't fit its own configuration.
+    """
+
+    def __init__(self, path: str) -> None:
+        checkpoint = _read(path)
+        saved = checkpoint["fedlight"]
+        if saved["config"] is None:
+            raise CheckpointError(
+                f"{path} carries no configuration, since it wasn't made by fedlight fit; set server.run_config to the "
+                "run's YAML before training"
+            )
+        cli = FedlightCLI(run=False, config_text=saved["config"])
+        self.server: Server = cli.model
+        self.data: FederatedDataModule = cli.datamodule
+        self.round_idx: int = saved["round_idx"]
+        self.server.setup("validate")
+        if saved["plan"] != self.server.plan.fingerprint:
+            raise CheckpointError(
+                f"{path} is of another architecture than {type(self.server.client).__name__} is now; use the code that "
+                "the run was made with"
+            )
+        self.server.load_state_dict(checkpoint["state_dict"])
+        slots = self.server.algorithm.slots()
+        for slot in FITTING_SLOTS:
+            slots[slot].load_state_dict(saved["slots"][slot])
+        self.pruned = bool(saved["slots"]["extraction"].get("ratios", torch.zeros(0)).gt(0).any())
+
+    def state(self) -> RoundState:
+        """Return the state of the round that would come next, as parts see it; prices and sample counts are unknown."""
+        return RoundState(
+            round_idx=self.round_idx,
+            seed=self.server.seed,
+            now_s=0.0,
+            plan=self.server.plan,
+            weights=self.server.client.state_dict(),
+            num_examples=np.ones(self.data.num_clients, dtype=np.int64),
+            price=lambda client, ratio: Work(0.0, 0, 0),
+        )
+
+    def setup_data(self) -> FederatedDataModule | None:
+        """Return the data, ready to be read, or None where they are not at hand."""
+        try:
+            self.data.prepare_data()
+            self.data.setup()
+        except (DataError, OSError):
+            return None
+        return self.data
+
+
+def _read(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise CheckpointError(
+            f"--ckpt_path: there is no file {path}; a run keeps its own as <logs>/checkpoints/last.ckpt"
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"--ckpt_path: {path} can't be read as a checkpoint ({reason}); give one that fedlight fit has written"
+        ) from error
+    if not isinstance(checkpoint, dict) or "fedlight" not in checkpoint:
+        raise CheckpointError(
+            f"--ckpt_path: {path} is no checkpoint of fedlight; give one that fedlight fit has written"
+        )
+    return checkpoint
