@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fedlight.errors import DataError
 from fedlight.submodels.axes import axis_classes
+from fedlight.submodels.inputs import tensors_in
 from fedlight.submodels.structure import Cost, Group, Structure
 
 Floats = npt.NDArray[np.float64]
@@ -155,7 +156,7 @@ def _linear(owners: Sequence[npt.NDArray[np.int64]], groups: Sequence[Group]) ->
 def _count(module: nn.Module, example_inputs: Any, structure: Structure) -> tuple[dict[str, float], dict[int, float]]:
     """MACs of one example: per entry of each weight, and per unit of each group (-1: constant)."""
     args, kwargs = _arguments(example_inputs)
-    batch = next((value.shape[0] for value in [*args, *kwargs.values()] if isinstance(value, Tensor)), None)
+    batch = next((tensor.shape[0] for tensor in tensors_in([args, kwargs]) if tensor.dim()), 0)
     if not batch:
         raise DataError("example inputs hold no tensor with a batch dim: pass a tuple of tensors, batch first")
     training = {child: child.training for child in module.modules()}
