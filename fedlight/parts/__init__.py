@@ -3,8 +3,8 @@
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount, Uniform
-from fedlight.parts.extraction import Channels
-from fedlight.parts.importance import Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.extraction import Channels, Weights
+from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
 from fedlight.parts.ratio import Fixed
@@ -14,6 +14,7 @@ from fedlight.parts.selection import UniformSelection
 __all__ = [
     "BatchStatistics",
     "Channels",
+    "ClientStatistic",
     "CoverageMean",
     "Fixed",
     "LeanLoop",
@@ -29,4 +30,5 @@ __all__ = [
     "TrainerLoop",
     "Uniform",
     "UniformSelection",
+    "Weights",
 ]

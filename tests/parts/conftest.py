@@ -183,3 +183,14 @@ def arrivals_of_module():
         coverage = ChannelCoverage(plan.structure, keep)
         arrivals.append((coverage, random_update(coverage, client), 1.0 + client))
     return state, arrivals
+
+
+@pytest.fixture(scope="module")
+def settled():
+    """A plan and a function from round to state, for tests that run many examples."""
+    plan = HandPlan()
+
+    def make(round_idx: int) -> RoundState:
+        return RoundState(round_idx, 0, 0.0, plan, make_weights(), np.arange(10, 110), lambda *_: Work(1.0, 1, 1))
+
+    return plan, make

@@ -13,54 +13,49 @@ from fedlight.submodels.structure import Group, Structure
 Reduction = Literal["sum", "mean", "first"]
 """``sum`` or ``mean`` over all entries that a unit owns, or the sum over its rows of the group's first layer."""
 
+BUFFERS = ("running_mean", "running_var")
+"""Last parts of the names of float buffers that units own: running statistics aren't weights of theirs."""
+
 
 @final
-class UnitReduction:
+class UnitSums:
     """Σ over the entries that a unit owns, for every unit: (tensor, dim, position) triples of the plan's axes.
 
     An entry of a weight between two groups is owned by a unit of each and counts for both.
 
     Args:
         structure: groups, axes and shapes of the plan.
-        reduction: which entries count, and whether the sum is divided by their number.
+        first_only: count only each unit's rows of its group's first layer.
     """
 
-    def __init__(self, structure: Structure, reduction: Reduction) -> None:
+    def __init__(self, structure: Structure, first_only: bool = False) -> None:
         self.num_units = structure.num_units
-        self._divide = reduction == "mean"
-        first = {_first_layer(group, structure) for group in structure.groups} if reduction == "first" else None
-        self._owned: dict[str, list[tuple[int, Tensor, Tensor]]] = {}
-        for name, axes in structure.axes.items():
-            for dim, axis in enumerate(axes):
-                if axis is None or (first is not None and (name, dim) not in first):
-                    continue
-                positions = torch.nonzero(axis >= 0).flatten()
-                self._owned.setdefault(name, []).append((dim, positions, axis[positions]))
+        first = {_first_layer(group, structure) for group in structure.groups}
+        self._axes: list[tuple[str, int, Tensor]] = [
+            (name, dim, axis)
+            for name, axes in structure.axes.items()
+            for dim, axis in enumerate(axes)
+            if axis is not None and not name.endswith(BUFFERS) and (not first_only or (name, dim) in first)
+        ]
 
-    @property
-    def names(self) -> list[str]:
-        """Tensors that are read."""
-        return list(self._owned)
-
-    def __call__(self, value_of: Callable[[str], Tensor | None]) -> Tensor:
-        """Reduce non-negative values to float64[num_units] on the CPU.
+    def __call__(self, value_of: Callable[[str], Tensor | None], keep: Tensor | None = None) -> Tensor:
+        """Sum values to float64[num_units] on the CPU.
 
         Args:
-            value_of: tensor name to its values in full shape, asked for one at a time; None: it counts nothing.
+            value_of: tensor name to its values; asked for one tensor at a time; None: it counts nothing.
+            keep: bool[num_units] if the values have the shape of the submodel that keeps these units.
         """
         sums = torch.zeros(self.num_units, dtype=torch.float64)
-        entries = torch.zeros(self.num_units, dtype=torch.float64)
-        for name, owned in self._owned.items():
-            value = value_of(name)
+        last_name, value = "", None
+        for name, dim, axis in self._axes:
+            if name != last_name:
+                last_name, value = name, value_of(name)
             if value is None:
                 continue
-            for dim, positions, units in owned:
-                along = _sum_others(value, dim).to("cpu", torch.float64)
-                sums.index_add_(0, units, along[positions])
-                if self._divide:
-                    share = torch.full((len(units),), value.numel() / value.shape[dim], dtype=torch.float64)
-                    entries.index_add_(0, units, share)
-        return sums / entries.clamp(min=1.0) if self._divide else sums
+            units = axis if keep is None else axis[(axis < 0) | keep[axis]]  # keep[-1] is read but not used
+            owned = units >= 0
+            sums.index_add_(0, units[owned], _sum_others(value, dim).to("cpu", torch.float64)[owned])
+        return sums
 
 
 def _sum_others(value: Tensor, dim: int) -> Tensor:

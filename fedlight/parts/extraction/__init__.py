@@ -1,0 +1,6 @@
+"""What the client gets: a keep set of channels, or weight masks."""
+
+from fedlight.parts.extraction.channels import Channels
+from fedlight.parts.extraction.weights import Weights
+
+__all__ = ["Channels", "Weights"]
