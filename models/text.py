@@ -56,7 +56,7 @@ class TextCNN(Classifier):
 class LSTM(Classifier):
     """Embedding, LSTM and one linear layer, on the last step or on every step.
 
-    The defaults are the next-character network that federated learning is often measured on (LEAF's Shakespeare,
+    The defaults are the next-character network that LEAF's benchmark measures on (Shakespeare,
     Caldas et al. 2018): from 80 characters the next. With ``every_step`` the targets are [batch, positions].
 
     Args:
