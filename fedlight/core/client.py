@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from fedlight.core.isolation import isolate_metrics, isolated_randomness, restored
+from fedlight.core.isolation import isolated_module, isolated_randomness
 from fedlight.core.seeds import derive_seed
 from fedlight.core.slots import LocalResult
 from fedlight.core.types import ClientData, ClientTask, State, Update
@@ -36,8 +36,7 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
         raise DataError(f"client {task.client} has no training examples: leave it out of the cohort, or give it some")
     seed = derive_seed(task.seed, task.round_idx, task.client, "training")
     device = next(module.parameters()).device
-    with isolated_randomness(seed, device), restored(module), torch.enable_grad():
-        isolate_metrics(module)
+    with isolated_randomness(seed, device), isolated_module(module), torch.enable_grad():
         if not module.training:
             module.train()
         trainable = _load(task, module)

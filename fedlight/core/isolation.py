@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,23 +41,30 @@ def isolated_randomness(seed: int, device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
-def restored(module: nn.Module) -> Iterator[None]:
-    """Put ``module`` back as it was at the end, but for the values of its parameters and persistent buffers.
+def isolated_module(module: nn.Module) -> Iterator[None]:
+    """Keep the module from meeting other processes, and put it back as it was at the end.
 
-    That covers everything that training may leave behind: the mode and the attributes of every submodule (also the
-    contents of plain lists, dicts and sets, one level deep), hooks, links to a Trainer, replaced layers and buffers,
-    ``requires_grad``, gradients, the values of buffers outside the state dict, and the states of metrics, which are
-    reset.
+    All is put back but the values of parameters and persistent buffers: the mode and the attributes of every submodule
+    (also the contents of plain lists, dicts and sets, one level deep), hooks, links to a Trainer, replaced layers and
+    buffers, ``requires_grad``, gradients, and the values of buffers outside the state dict. Metrics are reset, and
+    don't synchronise meanwhile: each process trains other clients.
     """
-    undo = [_remember(part) for part in module.modules()]
+    parts = list(module.modules())
+    metrics = [part for part in parts if isinstance(part, Metric)]
     trainable = [(parameter, parameter.requires_grad) for parameter in module.parameters()]
-    local_buffers = [(buffer, buffer.clone()) for buffer in _buffers_outside_state(module)]
+    local_buffers = [(buffer, buffer.clone()) for part in parts for buffer in _buffers_outside_state(part)]
+    undo = [_remember(part) for part in parts]
+    for metric in metrics:
+        metric.distributed_available_fn = _alone
     try:
         yield
     finally:
-        used = [part for part in module.modules() if isinstance(part, Metric) and part.update_called]
-        for put_back in undo:
-            put_back()
+        used = [metric for metric in metrics if metric.update_called]
+        for part, attributes, containers in undo:
+            part.__dict__.clear()
+            part.__dict__.update(attributes)
+            for container, content in containers:
+                _refill(container, content)
         for parameter, requires_grad in trainable:
             parameter.requires_grad_(requires_grad)
             parameter.grad = None
@@ -68,28 +75,14 @@ def restored(module: nn.Module) -> Iterator[None]:
             metric.reset()
 
 
-def isolate_metrics(module: nn.Module) -> None:
-    """Keep the module's metrics from meeting those of other processes: each process trains other clients."""
-    for part in module.modules():
-        if isinstance(part, Metric):
-            part.distributed_available_fn = _alone
-
-
 def _alone() -> bool:
     return False
 
 
-def _remember(part: nn.Module) -> Callable[[], None]:
+def _remember(part: nn.Module) -> tuple[nn.Module, dict[str, Any], list[tuple[Any, Any]]]:
     attributes = dict(part.__dict__)
-    containers = [(value, value.copy()) for value in attributes.values() if isinstance(value, dict | list | set)]
-
-    def put_back() -> None:
-        part.__dict__.clear()
-        part.__dict__.update(attributes)
-        for container, content in containers:
-            _refill(container, content)
-
-    return put_back
+    containers = [(value, value.copy()) for value in attributes.values() if isinstance(value, (dict, list, set))]
+    return part, attributes, containers
 
 
 def _refill(container: Any, content: Any) -> None:
@@ -100,9 +93,5 @@ def _refill(container: Any, content: Any) -> None:
         container.update(content)
 
 
-def _buffers_outside_state(module: nn.Module) -> Iterator[torch.Tensor]:
-    for part in module.modules():
-        for name in part._non_persistent_buffers_set:
-            buffer = part._buffers.get(name)
-            if buffer is not None:
-                yield buffer
+def _buffers_outside_state(part: nn.Module) -> list[torch.Tensor]:
+    return [buffer for name in part._non_persistent_buffers_set if (buffer := part._buffers.get(name)) is not None]

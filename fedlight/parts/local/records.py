@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import add
 from typing import Any
 
 import torch
@@ -31,7 +32,7 @@ class Records:
 
     def __init__(self, then: Callable[..., None] | None = None) -> None:
         self._then = then
-        self._totals: dict[str, tuple[Tensor, float]] = {}
+        self._totals: dict[str, tuple[Any, float]] = {}
         self._reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric | MetricCollection] = {}
         self._batch: Any = None
@@ -119,7 +120,7 @@ class Records:
         self._reductions[name] = reduction
         if name in self._totals:
             before, weight_before = self._totals[name]
-            join = {"max": torch.maximum, "min": torch.minimum}.get(reduction, torch.add)
+            join = {"max": max, "min": min}.get(reduction, add)
             number, weight = join(before, number), weight_before + weight
         self._totals[name] = (number, weight)
 
@@ -129,11 +130,15 @@ class Records:
         return self._batch_size
 
 
-def _number(name: str, value: Any) -> Tensor:
+def _number(name: str, value: Any) -> Any:
+    """Return a float, or a tensor on an accelerator, which a float would make wait."""
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            shape = tuple(value.shape)
+            raise UnsupportedClientError(
+                f"self.log({name!r}) got a tensor of shape {shape}: log one number, for example its mean"
+            )
+        return value.item() if value.device.type == "cpu" else value.detach().reshape(()).clone()
     if isinstance(value, Mapping):
         raise UnsupportedClientError(f"self.log({name!r}) got a dict: use self.log_dict")
-    number = torch.as_tensor(value).detach()
-    if number.numel() != 1:
-        shape = tuple(number.shape)
-        raise UnsupportedClientError(f"self.log({name!r}) got a tensor of shape {shape}: log one number, e.g. its mean")
-    return number.reshape(()).double()
+    return float(value)

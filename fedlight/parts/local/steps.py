@@ -30,15 +30,15 @@ class StepWatch:
     """
 
     def __init__(self, module: pl.LightningModule, task: ClientTask) -> None:
-        trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
         self.num_steps = 0
         # abs_change is the update itself: run_client has it.
         wanted = sorted(task.statistics & _SUMS.keys())
+        trainable = ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
+        self._trainable = dict(trainable) if wanted else {}
         self.statistics: dict[str, State] = {
-            statistic: {name: torch.zeros_like(parameter) for name, parameter in trainable.items()}
+            statistic: {name: torch.zeros_like(parameter) for name, parameter in self._trainable.items()}
             for statistic in wanted
         }
-        self._trainable = trainable if wanted else {}
         self._uncovered = {
             module.get_parameter(name): ~mask for name, mask in (task.masks or {}).items() if not bool(mask.all())
         }
