@@ -7,7 +7,7 @@ from fedlight.parts.extraction import Channels, Weights
 from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
-from fedlight.parts.ratio import Fixed
+from fedlight.parts.ratio import DiscountedUCB, Fixed, PerLevel, RandomRatio, SpeedAligned
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
 
@@ -16,15 +16,19 @@ __all__ = [
     "Channels",
     "ClientStatistic",
     "CoverageMean",
+    "DiscountedUCB",
     "Fixed",
     "LeanLoop",
     "Magnitude",
     "NoCompression",
+    "PerLevel",
     "PrefixOrder",
     "RandomOrder",
+    "RandomRatio",
     "ResidualRecovery",
     "RunningStatistics",
     "SampleCount",
+    "SpeedAligned",
     "StaticStatistics",
     "Synchronous",
     "TrainerLoop",

@@ -1,0 +1,135 @@
+"""Capability decides how many: the largest submodel that meets a common time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, final
+
+import numpy as np
+
+from fedlight.core.slots import Ratio
+from fedlight.core.types import Report, RoundState
+from fedlight.errors import ConfigError
+from fedlight.parts.ratio.fixed import check_ratio
+from fedlight.parts.time_model import TimeModel
+
+
+@final
+class SpeedAligned(Ratio):
+    """Every client gets the largest submodel that it finishes in the cohort's common time T*.
+
+    T* = quantile over the cohort of T_n(``min_ratio``); α_n = the smallest ratio on the grid min_ratio,
+    min_ratio + ``step``, ..., max_ratio with T_n(α_n) ≤ T*, and ``max_ratio`` where none has. T_n comes from a
+    :class:`~fedlight.parts.time_model.TimeModel` that learns from the times of finished clients.
+
+    A client keeps its ratio of last time while that is predicted to end within ``hysteresis`` of T*, so noise in times
+    doesn't redraw maps. A cohort in which nobody was ever seen (the first) gets ``start_ratio``, clients that were
+    never seen in a later one are taken for the median of those that were.
+
+    Args:
+        target: whose time is common: ``fastest``, ``median``, or a quantile in [0, 1] of the cohort's times
+            (0 = fastest, 1 = slowest).
+        min_ratio: ratio of those who set the pace, in [0, 1): the higher, the shorter the rounds.
+        max_ratio: largest ratio given to anyone, in [min_ratio, 1).
+        step: distance of the grid's ratios, in (0, 1).
+        hysteresis: relative distance from T* at which a client keeps its ratio, >= 0.
+        start_ratio: ratio while nothing is known, in [0, 1).
+        forgetting: see :class:`~fedlight.parts.time_model.TimeModel`.
+    """
+
+    def __init__(
+        self,
+        target: Literal["fastest", "median"] | float = "fastest",
+        min_ratio: float = 0.0,
+        max_ratio: float = 0.95,
+        step: float = 0.01,
+        hysteresis: float = 0.1,
+        start_ratio: float = 0.5,
+        forgetting: float = 0.9,
+    ) -> None:
+        names = {"fastest": 0.0, "median": 0.5}
+        quantile = names.get(target) if isinstance(target, str) else float(target)
+        if quantile is None or not 0.0 <= quantile <= 1.0:
+            raise ConfigError(f"target={target!r} is no quantile: use 'fastest', 'median' or a number in [0, 1]")
+        if not 0.0 < step < 1.0:
+            raise ConfigError(f"step={step} is outside (0, 1): it is the distance of the ratios to choose from")
+        if hysteresis < 0.0:
+            raise ConfigError(f"hysteresis={hysteresis} is negative: 0 follows every change, 0.1 ignores a tenth")
+        self.quantile = quantile
+        self.min_ratio = check_ratio(min_ratio, "min_ratio")
+        self.max_ratio = check_ratio(max_ratio, "max_ratio")
+        if self.max_ratio < self.min_ratio:
+            raise ConfigError(f"max_ratio={max_ratio} is below min_ratio={min_ratio}: raise it")
+        self.start_ratio = check_ratio(start_ratio, "start_ratio")
+        self.hysteresis = hysteresis
+        count = int(round((self.max_ratio - self.min_ratio) / step, 6))
+        self._grid = [*(round(self.min_ratio + index * step, 6) for index in range(count + 1))]
+        if self._grid[-1] < self.max_ratio:
+            self._grid.append(self.max_ratio)
+        self._model = TimeModel(forgetting)
+        self._ratios: dict[int, float] = {}
+        self._metrics: dict[str, float] = {}
+
+    def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
+        """Return the ratio that brings every client to T*."""
+        if not len(self._model):
+            return dict.fromkeys(cohort, self.start_ratio)
+        if not cohort:
+            return {}
+        pace = [self._predict_s(state, client, self.min_ratio) for client in cohort]
+        target_s = float(np.quantile(pace, self.quantile))
+        chosen = {client: self._align(state, client, target_s) for client in cohort}
+        self._ratios.update(chosen)
+        self._metrics = {"ratio/target_s": target_s}
+        return chosen
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Learn the times of the clients that have just finished, accepted or not."""
+        known = bool(len(self._model))
+        errors = [
+            abs(self._model.predict_s(report.client, report.work) / report.timing.total_s - 1.0)
+            for report in reports
+            if report.timing.total_s > 0
+        ]
+        if known and errors:
+            self._metrics["ratio/time_error"] = float(np.mean(errors))
+        self._model.observe(
+            [report.client for report in reports],
+            [report.work for report in reports],
+            [report.timing for report in reports],
+        )
+
+    def metrics(self) -> dict[str, float]:
+        """Return T* of the last cohort, and the mean relative error of the times predicted for it."""
+        return dict(self._metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time model and everyone's last ratio."""
+        return {
+            "model": self._model.state_dict(),
+            "ratios": dict(self._ratios),
+            "metrics": dict(self._metrics),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self._model.load_state_dict(state["model"])
+        self._ratios = dict(state["ratios"])
+        self._metrics = dict(state["metrics"])
+
+    def _predict_s(self, state: RoundState, client: int, ratio: float) -> float:
+        return self._model.predict_s(client, state.price(client, ratio))
+
+    def _align(self, state: RoundState, client: int, target_s: float) -> float:
+        """Bisect the grid: a higher ratio never takes longer."""
+        old = self._ratios.get(client)
+        if old is not None and abs(self._predict_s(state, client, old) - target_s) <= self.hysteresis * target_s:
+            return old
+        low, high = 0, len(self._grid) - 1
+        while low < high:
+            middle = (low + high) // 2
+            if self._predict_s(state, client, self._grid[middle]) <= target_s * (1 + 1e-9):
+                high = middle
+            else:
+                low = middle + 1
+        return self._grid[low]

@@ -1,0 +1,114 @@
+"""How long a client takes, learnt from how long it took: real devices don't publish their speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from fedlight.core.types import Timing, Work
+from fedlight.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
+
+_MOMENTS = 6  # per client and phase: Σ1, Σw, Σwx, Σwy, Σwxx, Σwxy
+_PULL = 0.5  # observations that the belief "the fixed part is that of the others" counts for
+
+
+@final
+class TimeModel:
+    """T_n(work) = Σ over download, compute, upload of fixed + slope · amount, six coefficients per client.
+
+    Amounts are bytes, multiply-accumulates, bytes. Each line is fitted by least squares on time per amount (each
+    observation counts by 1/amount², since noise of times is multiplicative) with exponential forgetting. A client that
+    always does the same work shows one point of its line only: the fixed part is therefore pulled to the median of the
+    other clients, with the weight of half an observation. Neither coefficient is let below zero.
+
+    A client that was never seen takes the median coefficients of the others. State is kept for clients seen only:
+    18 numbers each.
+
+    Args:
+        forgetting: weight of an observation after one more of the same client, in (0, 1]; 0.9 remembers some ten.
+    """
+
+    def __init__(self, forgetting: float = 0.9) -> None:
+        if not 0.0 < forgetting <= 1.0:
+            raise ConfigError(
+                f"forgetting={forgetting} is outside (0, 1]: 1 never forgets, 0.9 remembers some ten rounds"
+            )
+        self.forgetting = forgetting
+        self._row: dict[int, int] = {}
+        self._moments = np.zeros((0, 3, _MOMENTS))
+        self._prior = np.zeros((3, 2))  # (fixed, slope) of the median client
+        self._lines: Floats | None = None
+
+    def __len__(self) -> int:
+        """Number of clients seen."""
+        return len(self._row)
+
+    def observe(self, clients: Sequence[int], works: Sequence[Work], timings: Sequence[Timing]) -> None:
+        """Take in how long clients took for what (a client may come more than once)."""
+        new = [client for client in dict.fromkeys(clients) if client not in self._row]
+        self._row.update({client: len(self._row) + index for index, client in enumerate(new)})
+        self._moments = np.concatenate([self._moments, np.zeros((len(new), 3, _MOMENTS))])
+        for client, work, timing in zip(clients, works, timings, strict=True):
+            x, y = _amounts(work), np.array([timing.download_s, timing.compute_s, timing.upload_s])
+            weight = 1.0 / np.maximum(x, 1.0) ** 2
+            row = self._row[client]
+            self._moments[row] *= self.forgetting
+            self._moments[row] += (weight * np.stack([1.0 / weight, np.ones(3), x, y, x * x, x * y])).T
+        if clients:
+            self._refit()
+
+    def predict_s(self, client: int, work: Work) -> float:
+        """Return the seconds that a client takes for this work; 0 while no client was ever seen."""
+        fixed, slope = self._line(client).T
+        return float((fixed + slope * _amounts(work)).sum())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was learnt of every client seen."""
+        return {
+            "clients": torch.tensor(list(self._row), dtype=torch.int64),
+            "moments": torch.from_numpy(self._moments.copy()),
+            "prior": torch.from_numpy(self._prior.copy()),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._row = {client: row for row, client in enumerate(state["clients"].tolist())}
+        self._moments = state["moments"].numpy().copy()
+        self._prior = state["prior"].numpy().copy()
+        self._lines = None
+
+    def _line(self, client: int) -> Floats:
+        if client not in self._row:
+            return self._prior
+        if self._lines is None:
+            self._lines = _fit(self._moments, self._prior[:, 0])
+        line: Floats = self._lines[self._row[client]]
+        return line
+
+    def _refit(self) -> None:
+        """Fit all lines by the prior so far, and take their median for the next prior."""
+        self._prior = np.median(_fit(self._moments, self._prior[:, 0]), axis=0)
+        self._lines = None
+
+
+def _amounts(work: Work) -> Floats:
+    return np.array([work.download_bytes, work.macs, work.upload_bytes], dtype=np.float64)
+
+
+def _fit(moments: Floats, usual_fixed: Floats) -> Floats:
+    """Fit (fixed, slope) of every row: min Σ w (y - fixed - slope x)² + pull (fixed - usual)², both >= 0."""
+    count, w, wx, wy, wxx, wxy = np.moveaxis(moments, -1, 0)
+    pull = _PULL * w / np.where(count > 0, count, 1.0)
+    a, b = w + pull, wy + pull * usual_fixed
+    det = a * wxx - wx * wx
+    with np.errstate(divide="ignore", invalid="ignore"):
+        fixed = np.where(det > 0, (b * wxx - wx * wxy) / det, 0.0)
+        fixed = np.clip(fixed, 0.0, np.where(w > 0, wy / w, 0.0))  # above the mean the slope would be negative
+        slope = np.where(wxx > 0, np.maximum(0.0, (wxy - fixed * wx) / wxx), 0.0)
+    return np.stack([fixed, slope], axis=-1)
