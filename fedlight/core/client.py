@@ -107,6 +107,7 @@ def _update(
         statistics=statistics,
         metrics=result.metrics,
         upload_bytes=num_bytes,
+        labels=result.labels,
     )
 
 

@@ -118,12 +118,15 @@ class Local(Part):
 class LocalResult:
     """What a local loop tells besides the trained weights."""
 
-    __slots__ = ("metrics", "num_steps", "statistics")
+    __slots__ = ("labels", "metrics", "num_steps", "statistics")
 
-    def __init__(self, num_steps: int, metrics: dict[str, float], statistics: dict[str, State]) -> None:
+    def __init__(
+        self, num_steps: int, metrics: dict[str, float], statistics: dict[str, State], labels: Tensor | None = None
+    ) -> None:
         self.num_steps = num_steps
         self.metrics = metrics
         self.statistics = statistics
+        self.labels = labels
 
 
 class NormPolicy(Part):

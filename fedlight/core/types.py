@@ -139,6 +139,7 @@ class Update:
         statistics: name of the statistic to parameter name to per-entry sums.
         metrics: what the client's module logged, averaged over its examples (``train/loss``, ...).
         upload_bytes: size as sent.
+        labels: bool[num_classes], the classes that the client's loss was masked to; None where it was not masked.
     """
 
     client: int
@@ -149,6 +150,7 @@ class Update:
     statistics: dict[str, State]
     metrics: dict[str, float]
     upload_bytes: int
+    labels: Tensor | None = None
 
     def is_finite(self) -> bool:
         """Return whether every entry is a finite number."""

@@ -1,12 +1,15 @@
 """The two local loops: equal to the bit, equal to a plain loop, and clear about what they can't honour."""
 
+import signal
 import warnings
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from clients import Examples, Net, Scalar, classes, make_task, targets
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
+from torch.utils.data import DataLoader
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
@@ -179,6 +182,7 @@ def test_statistics_by_hand():
 
 
 def test_only_what_is_asked_for_is_summed():
+    assert run(Net(), LeanLoop()).labels is None
     assert run(Net(), LeanLoop()).statistics == {}
     assert set(run(Net(), LeanLoop(), statistics=frozenset({"taylor"})).statistics) == {"taylor"}
 
@@ -530,7 +534,9 @@ def test_masked_logits_train_the_masked_cross_entropy(fill, value):
     module = Net(momentum=0.0, weight_decay=0.0, dropout=0.0)
     data = classes(num_examples=4, present=[0, 2])
     task = make_task(module, LeanLoop(masked_logits=fill))
-    delta = run_client(task, module, data).delta
+    update = run_client(task, module, data)
+    delta = update.delta
+    assert update.labels.tolist() == [True, False, True]
     assert "forward" not in module.__dict__
     module.load_state_dict(task.weights)
     logits = module(data.x).clone()
@@ -562,3 +568,60 @@ def test_masked_logits_refuse_what_they_cannot_mask(loop):
         run(Net(), local, classes(num_classes=5, present=[0, 2]))
     with pytest.raises(DataError, match="client 3 have none"):
         run(Net(), local, targets(1.0))
+
+
+# Beside other processes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def process_group(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_training_never_talks_to_other_processes(loop, process_group, monkeypatch):
+    def forbidden(*arguments, **named):
+        raise AssertionError("a collective call in a client's training")
+
+    for name in ("all_reduce", "all_gather", "barrier", "broadcast", "all_gather_object", "broadcast_object_list"):
+        monkeypatch.setattr(torch.distributed, name, forbidden)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "outer")
+    monkeypatch.setenv("GROUP_RANK", "0")
+    rank = rank_zero_only.rank
+    module = Logging()
+    for part in module.modules():
+        if isinstance(part, MulticlassAccuracy):
+            part.dist_sync_on_step = True
+    y = torch.tensor([0, 1, 1, 2])
+    metrics = run(module, loop(), Examples(torch.zeros(4, 1), y, batch_size=2)).metrics
+    assert metrics["accuracy"] == pytest.approx(3 / 4)
+    assert torch.distributed.is_initialized()
+    assert rank_zero_only.rank == rank
+
+
+def test_a_trainer_inside_a_trainers_round():
+    outer_step = []
+
+    class Outer(Scalar):
+        def training_step(self, batch, batch_idx):
+            outer_step.append(run(Net(), TrainerLoop()).num_steps)
+            assert torch.is_grad_enabled()
+            self.log("outer", 1.0)
+            return super().training_step(batch, batch_idx)
+
+    handlers = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    outer = pl.Trainer(
+        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    module = Outer(lr=0.5)
+    outer.fit(module, DataLoader([(torch.zeros(1), torch.tensor([4.0]))], batch_size=None))
+    assert outer_step == [3, 3]
+    assert module.w.item() == 3.0
+    assert outer.callback_metrics["outer"] == 1
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == handlers

@@ -95,7 +95,8 @@ class LeanLoop(Local):
                 records.end_epoch(reset=True)
                 if recipe.steps is not None and trainer.global_step >= recipe.steps:
                     break
-        return LocalResult(watch.num_steps, records.results(), watch.statistics)
+        labels = None if mask is None else mask.present
+        return LocalResult(watch.num_steps, records.results(), watch.statistics, labels)
 
 
 class _Run:

@@ -123,7 +123,8 @@ class TrainerLoop(Local):
             # A Trainer is a web of references that waits for garbage collection: what weighs is let go at once.
             trainer.strategy.optimizers = []
             module.to(device)
-        return LocalResult(watch.num_steps, records.results(), watch.statistics)
+        labels = None if mask is None else mask.present
+        return LocalResult(watch.num_steps, records.results(), watch.statistics, labels)
 
     def _trainer(self, device: torch.device, observer: pl.Callback) -> pl.Trainer:
         recipe = self._recipe
