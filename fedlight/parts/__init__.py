@@ -2,7 +2,7 @@
 
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.parts.compression import NoCompression
-from fedlight.parts.contribution import SampleCount, Uniform
+from fedlight.parts.contribution import CosineGradient, SampleCount, Uniform
 from fedlight.parts.extraction import Channels, Weights
 from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.local import LeanLoop, TrainerLoop
@@ -15,6 +15,7 @@ __all__ = [
     "BatchStatistics",
     "Channels",
     "ClientStatistic",
+    "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
     "Fixed",

@@ -1,13 +1,10 @@
 """Merging against a dense oracle: full-shape arrays with NaN where a client covers nothing."""
 
-import gc
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from fedlight.core.types import Job, Timing, Work
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
@@ -163,32 +160,42 @@ def test_processes_add_up_to_the_run_of_one(kind, make_state, arrivals, two_proc
                 torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-9)
 
 
-def live_bytes():
-    gc.collect()
-    storages = {
-        entry.untyped_storage().data_ptr(): entry.untyped_storage().nbytes()
-        for entry in gc.get_objects()
-        if type(entry) is Tensor
-    }
+def held_bytes(holder, weights):
+    """Bytes of all tensors that can be reached from an object, but for the global weights."""
+    seen, storages, todo = set(), {}, [holder]
+    while todo:
+        entry = todo.pop()
+        if id(entry) in seen or entry is weights:
+            continue
+        seen.add(id(entry))
+        if isinstance(entry, torch.Tensor):
+            storages[entry.untyped_storage().data_ptr()] = entry.untyped_storage().nbytes()
+        elif isinstance(entry, dict):
+            todo += entry.values()
+        elif isinstance(entry, list | tuple | set):
+            todo += entry
+        elif hasattr(entry, "__dict__") and not isinstance(entry, type):
+            todo += vars(entry).values()
     return sum(storages.values())
 
 
 @pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
 def test_memory_does_not_grow_with_the_cohort(kind, plan, make_state, make_update):
-    coverage, state = channel_coverage(plan, (0, 1, 4, 5)), make_state()
-    aggregation = kind()
+    coverage, state, aggregation = channel_coverage(plan, (0, 1, 4, 5)), make_state(), kind()
     aggregation.begin(state, [job(coverage)])
-    before = live_bytes()
-    held = []
-    for client in range(8):
-        aggregation.add(coverage, make_update(coverage, client), 1.0)
-        held.append(live_bytes() - before)
-    entries = 8 + 4 + 24 + 18 + 3 + 4
-    assert held[0] == held[-1] <= 8 * 2 * entries + 200 * 8  # totals, counts, and the coverage's own index maps
+    held = [held_bytes(aggregation, state.weights)]
+    for client in range(20):
+        own = channel_coverage(plan, (client % 4, 4 + client % 6))
+        aggregation.add(own, make_update(own, client), 1.0)
+        held.append(held_bytes(aggregation, state.weights))
+    entries = 8 + 4 + 24 + 18 + 3 + 4  # of all tensors that travel, and at most as many counts
+    assert held[1] == held[-1]
+    assert 8 * entries <= held[-1] - held[0] <= 2 * 8 * entries
+    aggregation.begin(state, [job(coverage)])
+    assert held_bytes(aggregation, state.weights) == held[-1]  # kept for the next round
 
 
-def test_nothing_is_allocated_before_the_first_update(plan, make_state):
-    aggregation = CoverageMean()
-    before = live_bytes()
-    aggregation.begin(make_state(), [job(channel_coverage(plan, (0, 4)))])
-    assert live_bytes() - before <= 100 * 8
+def test_nothing_is_allocated_before_the_first_update(make_state):
+    state, aggregation = make_state(), CoverageMean()
+    aggregation.begin(state, [])
+    assert held_bytes(aggregation, state.weights) == 0

@@ -22,10 +22,11 @@ StatisticName = Literal["abs_grad", "sq_grad", "taylor", "abs_change"]
 class ClientStatistic(Importance):
     """Mean of a per-entry statistic over all that a unit owns, over the clients that hold it, smoothed over rounds.
 
-    In one round x_u = Σ_n Σ_i S_{n,i} / Σ_n K_n |{i}| over the entries i of unit u that client n covers, with S the sums
-    that it returns and K its optimizer steps (1 for ``abs_change``). Then s_u ← decay · s_u + (1 - decay) · x_u for the
-    units that somebody held; the others keep theirs. A unit that nobody has held yet counts as its group's mean,
-    neither good nor bad. Before the first statistics come back, scores are those of :class:`Magnitude`.
+    In one round x_u = Σ_n Σ_i S_{n,i} / Σ_n K_n |{i}| over the entries i of unit u that client n covers, with S
+    the sums that it returns and K its optimizer steps (1 for ``abs_change``). Then s_u ← decay · s_u +
+    (1 - decay) · x_u for the units that somebody held; the others keep theirs. A unit that nobody has held yet
+    counts as its group's mean, neither good nor bad. Before the first statistics come back, scores are those of
+    :class:`Magnitude`.
 
     Clients need no extra pass. Costs the server one number per unit and round.
 

@@ -1,4 +1,4 @@
-"""How much a client's update counts."""
+"""Weights that nothing is learnt for."""
 
 from __future__ import annotations
 
