@@ -42,8 +42,9 @@ class Call:
         return self.map(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
     def run(self, module: nn.Module) -> Any:
-        """Call the module."""
-        return module(*self.args, **self.kwargs)
+        """Call the module with copies: a forward may change its inputs in place."""
+        copied = self.map(torch.clone)
+        return module(*copied.args, **copied.kwargs)
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:

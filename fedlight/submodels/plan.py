@@ -63,7 +63,7 @@ class SubmodelPlan:
         if check:
             check_structure(module, structure, example_inputs)
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-        call = Call.of(example_inputs).map(lambda tensor: tensor.to(device))
+        call = Call.of(example_inputs).map(lambda tensor: tensor.to(device, copy=True))
         costs = CostTable.measure(module, call.kwargs or call.args, structure)
         return cls(structure, Builder(module, structure), costs)
 

@@ -87,7 +87,7 @@ class _RecurrentStandIn(nn.Module):
         if isinstance(sequence, PackedSequence):
             data = self.cell(sequence.data)
             output: Any = sequence._replace(data=data)
-            last = data[: int(sequence.batch_sizes[0])]
+            last = torch.stack([data.mean(0)] * int(sequence.batch_sizes[0]))
         else:
             output = self.cell(sequence)
             last = output.mean(self.time_dim if output.dim() == 3 else 0)

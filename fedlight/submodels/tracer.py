@@ -51,7 +51,7 @@ def trace_structure(
         warnings.simplefilter("ignore")  # about its own guesses, which are checked later
         run_or_refuse(copied, call)
         graph = _Graph(time_limit_s, names)
-        graph.follow(copied, call)
+        graph.follow(copied, call.map(_visible))
         for root, name in names.items():
             _add_group(ledger, graph, root, name, protect)
     for name, layer in module.named_modules():
@@ -92,7 +92,12 @@ class _Graph(tp.DependencyGraph):  # type: ignore[misc]
 
         try:
             self.build_dependency(
-                module, call.args, forward_fn=lambda traced, _: call.run(traced), output_transform=end, verbose=False
+                module,
+                call.args,
+                forward_fn=lambda traced, _: call.run(traced),
+                output_transform=end,
+                unwrapped_parameters=[(x, 1) for x in tensors_in([call.args, call.kwargs]) if x.requires_grad],
+                verbose=False,
             )
         except UnsupportedModelError:
             raise
@@ -199,9 +204,12 @@ def _enter(draft: Draft, ledger: Ledger, graph: _Graph, item: _Item, protect: Se
     if item.operation:
         draft.route.append(item.operation)
     if isinstance(item.module, nn.Parameter):
-        tensor = graph._param_to_name[item.module]
-        draft.own(tensor, [Place("", item.dim % item.module.dim())], item.channels, item.roots)
-        whole |= is_protected(tensor, protect)
+        tensor = graph._param_to_name.get(item.module)
+        if tensor is None:  # one of the model's inputs, whose channels stay, unless it has fewer (a mask)
+            whole |= int(item.channels.max()) < item.module.shape[item.dim]
+        else:
+            draft.own(tensor, [Place("", item.dim % item.module.dim())], item.channels, item.roots)
+            whole |= is_protected(tensor, protect)
     elif (name := graph._names.get(item.module)) is not None:
         layer = ledger.layer(name)
         rule = rule_of(layer)
@@ -212,6 +220,16 @@ def _enter(draft: Draft, ledger: Ledger, graph: _Graph, item: _Item, protect: Se
             whole |= is_protected(_own_name(ledger, name), protect)
     if whole:
         draft.keep_whole(item.roots)
+
+
+def _visible(tensor: Tensor) -> Tensor:
+    """Make an input a node of the graph, so that what is added to it or concatenated with it is seen.
+
+    Not with three dims: their channels may be in the second or the last, and torch-pruning takes a parameter of three
+    dims for a table of positions.
+    """
+    channels = tensor.shape[1] if tensor.dim() in (2, 4, 5) else 1
+    return nn.Parameter(tensor) if tensor.is_floating_point() and channels > 1 else tensor
 
 
 def _own_name(ledger: Ledger, name: str) -> str:

@@ -183,11 +183,6 @@ PATTERNS = {
         IMAGES,
         "what mixes channels",
     ),
-    "added to the inputs": (
-        lambda: Net(lambda net, x: net.b(net.a(x) + x).mean((2, 3)), a=conv(3, 3), b=conv(3, 5)),
-        IMAGES,
-        "protect=['a']",
-    ),
     "bilinear layer": (
         lambda: Net(
             lambda net, x: net.fc(net.b(net.a(x), net.a(x))),
