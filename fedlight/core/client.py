@@ -24,7 +24,7 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
 
     Args:
         task: what to train from, and how.
-        module: a module of the submodel's shape, on the device to train on.
+        module: a module of the submodel's shape, on the device to train on; it shares no memory with the weights.
         data: the client's own examples.
 
     Raises:
