@@ -63,7 +63,10 @@ def run_export(arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> Namespace:
     parser = ArgumentParser(
-        prog="fedlight export", description="Writes a submodel as ONNX, checked in onnxruntime.", exit_on_error=False
+        prog="fedlight export",
+        description="Writes a submodel as ONNX, checked in onnxruntime.",
+        exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--ckpt_path", type=str, required=True, help="Checkpoint that fedlight fit has written.")
     parser.add_argument("--ratio", type=float, default=None, help="Fraction removed, in [0, 1); 0: the full model.")

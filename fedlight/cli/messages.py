@@ -48,6 +48,7 @@ def explain(text: str, known_keys: Sequence[str] = ()) -> str:
         text: the message, of any length.
         known_keys: all keys of the parser, for suggestions.
     """
+    text = re.sub(r"^Call to compute_fn of link .*? failed: ", "", text)
     problem = ParserProblem(text, [key.partition(".")[2] if _is_subcommand(key) else key for key in known_keys])
     for pattern, rule in RULES:
         match = re.search(pattern, text, re.DOTALL)
@@ -79,10 +80,18 @@ def _unknown_key(problem: ParserProblem, match: re.Match[str]) -> str:
 
 
 def _suggest_key(wrong: str, known: Sequence[str]) -> str:
-    """Suggest whole keys; of a key in a misspelt section, the section."""
-    sections = {key.partition(".")[0] for key in known}
+    """Suggest keys of the same section; of a key in a misspelt section, the section."""
     head, _, rest = wrong.partition(".")
-    return suggest(wrong, known) or (suggest(head, sections) if rest and head not in sections else "")
+    sections = {key.partition(".")[0] for key in known}
+    if rest and head not in sections:
+        close = get_close_matches(head, sections, n=1)
+        meant = f"{close[0]}.{rest}" if close else ""
+        return f"; did you mean {meant if meant in known else close[0]}?" if close else ""
+    section, _, name = wrong.rpartition(".")
+    # Compared by their last part: the common section would make all keys look alike.
+    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
+    near = get_close_matches(name, siblings, n=3)
+    return f"; did you mean {' or '.join(siblings[name] for name in near)}?" if near else ""
 
 
 def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -92,13 +101,15 @@ def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
         return f"{problem.where}missing {names}; give it under init_args"
     if names == "subcommand":
         return "missing subcommand; use fedlight fit, validate, test, export or profile"
+    if "." not in names:
+        return f"missing {names}; --help lists all options"
     return f"missing {names}; give a --config FILE that sets it (configs/quickstart.yaml sets all), or the option"
 
 
 def _unrecognized(problem: ParserProblem, match: re.Match[str]) -> str:
     wrong = match.group(1).split()[0].partition("=")[0]
     hint = _suggest_key(wrong.lstrip("-"), problem.known_keys).replace("mean ", "mean --").replace(" or ", " or --")
-    return f"unknown option {wrong}{hint or '; fedlight --help lists all'}"
+    return f"unknown option {wrong}{hint or '; --help lists all'}"
 
 
 def _unknown_class(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -114,7 +125,7 @@ def _unknown_class(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _no_attribute(problem: ParserProblem, match: re.Match[str]) -> str:
     module, wrong = match.groups()
-    known = [name for name in dir(import_module(module)) if not name.startswith("_")]
+    known = [name for name, value in vars(import_module(module)).items() if isinstance(value, type)]
     return f"{problem.key}: module {module} has no {wrong}{suggest(wrong, known) or '; check the class path'}"
 
 
@@ -141,6 +152,10 @@ def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
     return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}"
 
 
+def _no_class(problem: ParserProblem, match: re.Match[str]) -> str:
+    return f"{problem.where}expected a class (its name, or class_path and init_args), got {match.group(1)}"
+
+
 def _plain_type(kind: str) -> str:
     literal = re.fullmatch(r"typing\.Literal\[(.*)\]", kind)
     if literal:
@@ -150,6 +165,7 @@ def _plain_type(kind: str) -> str:
 
 RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"Option '([^']+)' is not accepted", _unknown_key),
+    (r"does not accept option '([^']+)'", _unknown_key),
     (r"arguments? (?:is|are) required: (.+)", _missing),
     (r'Key "([^"]+)" is required', _missing),
     (r"unrecognized arguments: (.+)", _unrecognized),
@@ -158,6 +174,7 @@ RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"Expected a dot import path string: (\S+)", _unknown_class),
     (r"File does not exist: '?([^'\n]+)'?", _no_file),
     (r"Problems parsing config: (.+)", _bad_yaml),
+    (r"Got value: (\S+).*Subclass types expect", _no_class),
     (r"Given value: (.+)", _wrong_type),
     (r"Got value: (.+)", _wrong_type),
 )

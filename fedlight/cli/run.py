@@ -23,6 +23,8 @@ from fedlight.errors import ConfigError
 from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
 
 SUBCOMMANDS = ("fit", "validate", "test")
+DESCRIPTION = "Trains one model over a fleet of unequal devices."
+SEED_TARGETS = ("model.seed", "data.seed")
 TRAINER_DEFAULTS = {
     "max_epochs": 30,  # rounds
     "use_distributed_sampler": False,  # the server shares clients out over processes, not samples
@@ -53,7 +55,7 @@ class FedlightCLI(LightningCLI):
     ) -> None:
         self._extend = extend
         self._config_text = config_text
-        kwargs = {"exit_on_error": False, "description": "Trains one model over a fleet of unequal devices."}
+        kwargs = {"exit_on_error": False, "allow_abbrev": False, "description": DESCRIPTION}
         super().__init__(
             Server,
             FederatedDataModule,
@@ -74,7 +76,7 @@ class FedlightCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Link the one seed to all that draws, and add what is ours."""
-        for target in ("model.seed", "data.seed"):
+        for target in SEED_TARGETS:
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Whether fit ends with a test run.")
         if self._extend is not None:
@@ -93,7 +95,8 @@ class FedlightCLI(LightningCLI):
     def _known_keys(self) -> list[str]:
         """Return all keys that a config may hold, with dots."""
         parsers = list(getattr(self, "_subcommand_parsers", {"": self.parser}).values())
-        return [action.dest for action in parsers[0]._actions if action.dest != "help"]
+        keys = [action.dest for action in parsers[0]._actions]
+        return [key for key in keys if not key.endswith("help") and key not in SEED_TARGETS]
 
     def before_instantiate_classes(self) -> None:
         """Settle where the run writes, and check that it can and that what it reads is there."""
@@ -111,11 +114,10 @@ class FedlightCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and (to run a subcommand) the Trainer."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.model, self.datamodule = self._get(self.config_init, "model"), self._get(self.config_init, "data")
         if self.subcommand is not None:
-            super().instantiate_classes()
-            return
-        self.config_init = self.parser.instantiate_classes(self.config)
-        self.model, self.datamodule = self.config_init.model, self.config_init.data
+            self.trainer = self.instantiate_trainer()
 
     def after_instantiate_classes(self) -> None:
         """Hand the server the configuration that its checkpoints are to carry."""
@@ -129,7 +131,7 @@ class FedlightCLI(LightningCLI):
         for key in list(config.keys()):
             if key.partition(".")[0] not in ("seed_everything", "model", "data", "trainer"):
                 config.pop(key, None)
-        return str(parser.dump(config, skip_none=True, skip_validation=True))
+        return str(parser.dump(config, skip_unset=True, skip_validation=True))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Make the Trainer, with our logger and callbacks where the config brings none of the kind."""

@@ -83,9 +83,8 @@ def _read(path: str) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"--ckpt_path: {path} can't be read as a checkpoint ({reason}); give one that fedlight fit has written"
+            f"--ckpt_path: {path} is no checkpoint of tensors and plain values; give one that fedlight fit has written"
         ) from error
     if not isinstance(checkpoint, dict) or "fedlight" not in checkpoint:
         raise CheckpointError(

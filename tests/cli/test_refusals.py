@@ -1,0 +1,139 @@
+"""Every mistake gets one line on stderr with the way out, exit code 2, and no traceback."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+TINY = ("--config", "tiny.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("fitt",), "unknown subcommand fitt; use fit, validate, test, export or profile (fedlight --help)"),
+        (("fit", "--config", "none.yaml"), "there is no config file {cwd}/none.yaml; check the path after --config"),
+        (
+            ("fit", *TINY, "--model.algorithm", "FedAvgg"),
+            "model.algorithm: unknown class FedAvgg; did you mean FedAvg?",
+        ),
+        (
+            ("fit", *TINY, "--data.partition", "DirichletByClien"),
+            "data.partition: unknown class DirichletByClien; did you mean DirichletByClient or DirichletByClass?",
+        ),
+        (
+            ("fit", *TINY, "--data.num_clients", "x3"),
+            "data.num_clients: expected int, got x3",
+        ),
+        (
+            ("fit", *TINY, "--data.validate_on", "tst"),
+            "data.validate_on: expected one of 'holdout', 'test', got tst",
+        ),
+        (("fit", *TINY, "--trainer.max_epochs", "ten"), "trainer.max_epochs: expected int, got ten"),
+        (("fit", *TINY, "--model.protects", "x"), "unknown option --model.protects; did you mean --model.protect?"),
+        (
+            ("fit", *TINY, "--data.num_client", "3"),
+            "unknown option --data.num_client; did you mean --data.num_clients?",
+        ),
+        (("fit", *TINY, "--modle.protect", "3"), "unknown option --modle.protect; did you mean --model.protect?"),
+        (
+            ("fit", *TINY, "--model.fleet.nois", "3"),
+            "model.fleet (ThreeTier): unknown key nois; did you mean noise?",
+        ),
+        (
+            ("fit", *TINY, "--model.client", "fedlight.models.ConvNett"),
+            "model.client: module fedlight.models has no ConvNett; did you mean ConvNet?",
+        ),
+        (
+            ("fit", *TINY, "--model.client", "my_model.Net"),
+            "model.client: can't import my_model.Net: there is no module my_model; run fedlight from the folder that "
+            "holds it, or add that folder to PYTHONPATH",
+        ),
+        (
+            ("fit", *TINY, "--model.client", "fedlight.models.MLPRegressor"),
+            "model.client (MLPRegressor): missing in_features; give it under init_args",
+        ),
+        (
+            ("fit", *TINY, "--seed_everything", "true"),
+            "seed_everything is true; give a number, every draw of a run derives from it",
+        ),
+        (
+            ("fit", *TINY, "--ckpt_path", "none.ckpt"),
+            "ckpt_path: there is no file none.ckpt; a run keeps its own as <logs>/checkpoints/last.ckpt",
+        ),
+        (
+            ("fit", *TINY, "--trainer.default_root_dir", "tiny.yaml/below"),
+            "trainer.default_root_dir: can't write to tiny.yaml/below (Not a directory); choose a folder of yours with "
+            "--trainer.default_root_dir",
+        ),
+        (
+            ("export", "--ckpt_path", "none.ckpt", "--ratio", "0.5", "--out", "x"),
+            "--ckpt_path: there is no file none.ckpt; a run keeps its own as <logs>/checkpoints/last.ckpt",
+        ),
+        (
+            ("export", "--ckpt_path", "tiny.yaml", "--ratio", "0.5", "--out", "x"),
+            "--ckpt_path: tiny.yaml is no checkpoint of tensors and plain values; give one that fedlight fit has "
+            "written",
+        ),
+        (
+            ("export", "--ckpt_path", "x", "--out", "x"),
+            "export: give either --ratio R (a submodel of that size) or --client ID (that client's own)",
+        ),
+        (
+            ("export", "--ckpt_path", "x", "--out", "x", "--ratio", "1"),
+            "export: --ratio 1 is outside [0, 1): it is the fraction removed",
+        ),
+        (("export", "--ratio", "0.5", "--out", "x"), "export: missing ckpt_path; --help lists all options"),
+        (("export", "--client", "me", "--out", "x"), "export: client: expected int, got me"),
+        (
+            ("profile", *TINY, "--ratios", "0", "1.5"),
+            "profile: --ratios 1.5 is outside [0, 1): it is the fraction removed",
+        ),
+        (("profile", *TINY, "--steps", "0"), "profile: --steps 0 measures nothing; give 1 or more"),
+    ],
+)
+def test_one_line(refusal, arguments, line, tmp_path):
+    assert refusal(*arguments) == line.format(cwd=tmp_path)
+
+
+def test_unknown_key_in_a_config(refusal, config):
+    file = config("modell: {client: 1}\n")
+    assert refusal("fit", "--config", file) == "unknown key modell.client; did you mean model.client?"
+
+
+def test_a_number_is_no_class(refusal, config):
+    line = refusal("fit", "--config", config("model: {client: 1}\n"))
+    assert line == "model.client: expected a class (its name, or class_path and init_args), got 1"
+
+
+def test_unknown_key_of_a_nested_part(refusal, config):
+    file = config(
+        """\
+        model:
+          algorithm:
+            class_path: FedAvg
+            init_args:
+              local: {class_path: LeanLoop, init_args: {epoch: 3}}
+        """
+    )
+    line = refusal("fit", *TINY, "--config", file)
+    assert line == "model.algorithm.local (LeanLoop): unknown key epoch; did you mean epochs?"
+
+
+def test_missing_settings_are_named(refusal, config):
+    line = refusal("fit", "--config", config("model: {fleet: ThreeTier}\n"))
+    assert line.startswith(
+        "missing model.client, model.algorithm, data.dataset, data.num_clients; give a --config FILE"
+    )
+
+
+def test_broken_yaml(refusal, config):
+    assert refusal("fit", "--config", config("model: [\n")).startswith(
+        "the config file is no valid YAML: while parsing"
+    )
+
+
+def test_a_file_of_tensors_is_no_checkpoint(refusal, tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
+    line = refusal("export", "--ckpt_path", "plain.ckpt", "--ratio", "0.5", "--out", "x")
+    assert line == "--ckpt_path: plain.ckpt is no checkpoint of fedlight; give one that fedlight fit has written"
