@@ -10,8 +10,22 @@ from torch import Tensor
 
 from fedlight.core.slots import Aggregation
 from fedlight.core.types import Job, Reduce, RoundState, State, Update
-from fedlight.parts.sums import CoveredSum, TotalSum
+from fedlight.errors import ConfigError
+from fedlight.parts.sums import CoveredSum, TotalSum, norm
 from fedlight.submodels.coverage import Coverage
+
+
+def _checked_norm(update_norm: float | None) -> float | None:
+    if update_norm is not None and update_norm <= 0:
+        raise ConfigError(f"update_norm={update_norm} is no length: use a number above 0, or leave it out")
+    return update_norm
+
+
+def _scale(update: Update, update_norm: float | None) -> float:
+    if update_norm is None:
+        return 1.0
+    length = norm(update.delta)
+    return update_norm / length if length > 0 else 0.0
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:
@@ -26,9 +40,13 @@ class CoverageMean(Aggregation):
     m is 1 on the entries that a client's submodel holds, a its weight (Diao et al. 2021, HeteroFL, §3). Float
     buffers that travel (running statistics of normalisation layers) are merged in the same way. At ratio 0
     everywhere this is FedAvg's mean.
+
+    Args:
+        update_norm: scale every client's Δ to this L2 norm first (Γ of Xu et al. 2021, CGSV); None: as it comes back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, update_norm: float | None = None) -> None:
+        self.update_norm = _checked_norm(update_norm)
         self._sum = CoveredSum()
         self._like: Mapping[str, Tensor] = {}
 
@@ -39,7 +57,7 @@ class CoverageMean(Aggregation):
 
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Take in one update with its weight (> 0, not normalised)."""
-        self._sum.add(coverage, update.delta, weight)
+        self._sum.add(coverage, update.delta, weight, _scale(update, self.update_norm))
         self._sum.add(coverage, update.buffers, weight)
 
     def finish(self, reduce: Reduce) -> State:
@@ -54,9 +72,13 @@ class ResidualRecovery(Aggregation):
     This is FedMP's R2SP (Jiang et al. 2022) in the form of updates: an entry that c of N equal clients trained moves
     by c/N of their mean update. Float buffers that travel are merged by their coverage mean, since a running
     statistic that nobody saw has no residual to recover. At ratio 0 everywhere this is FedAvg's mean.
+
+    Args:
+        update_norm: scale every client's Δ to this L2 norm first (Γ of Xu et al. 2021, CGSV); None: as it comes back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, update_norm: float | None = None) -> None:
+        self.update_norm = _checked_norm(update_norm)
         self._parameters = TotalSum()
         self._buffers = CoveredSum()
         self._like: Mapping[str, Tensor] = {}
@@ -72,7 +94,7 @@ class ResidualRecovery(Aggregation):
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Take in one update with its weight (> 0, not normalised)."""
         self._weight += weight
-        self._parameters.add(coverage, update.delta, weight)
+        self._parameters.add(coverage, update.delta, weight * _scale(update, self.update_norm))
         self._buffers.add(coverage, update.buffers, weight)
 
     def finish(self, reduce: Reduce) -> State:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
@@ -79,9 +80,9 @@ class CoveredSum:
         self._layout = jobs[0].coverage if jobs else None
         self._fresh = set()
 
-    def add(self, coverage: Coverage, values: Mapping[str, Tensor], weight: float) -> None:
-        """Add ``weight`` times the values of one submodel."""
-        self._sum.add(coverage, values, weight)
+    def add(self, coverage: Coverage, values: Mapping[str, Tensor], weight: float, scale: float = 1.0) -> None:
+        """Add ``weight`` times ``scale`` times the values of one submodel, counted by ``weight``."""
+        self._sum.add(coverage, values, weight * scale)
         for name in values:
             coverage.count_add_(name, self._open(name, coverage), weight)
 
@@ -99,6 +100,11 @@ class CoveredSum:
             self._counts[name] = zeros(self._counts.get(name), coverage.count_shape(name), self._like[name].device)
             self._fresh.add(name)
         return self._counts[name]
+
+
+def norm(values: Mapping[str, Tensor]) -> float:
+    """Return the L2 norm over all tensors together."""
+    return math.sqrt(sum(float(torch.linalg.vector_norm(value, dtype=torch.float64)) ** 2 for value in values.values()))
 
 
 def zeros(old: Tensor | None, shape: Sequence[int], device: torch.device) -> Tensor:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedlight.core.types import Job, Timing, Work
+from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.submodels import ChannelCoverage, MaskCoverage
 
@@ -158,6 +159,23 @@ def test_processes_add_up_to_the_run_of_one(kind, make_state, arrivals, two_proc
             assert merged.keys() == expected.keys()
             for name, value in merged.items():
                 torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+def test_updates_can_be_scaled_to_one_length(kind, make_state, arrivals):
+    def lengths(arrivals):
+        return [sum(float(value.square().sum()) for value in update.delta.values()) ** 0.5 for _, update, _ in arrivals]
+
+    merged = merge(kind(update_norm=0.5), make_state(), arrivals)
+    for length, (_, update, _) in zip(lengths(arrivals), arrivals, strict=True):
+        update.delta = {name: value * 0.5 / length for name, value in update.delta.items()}
+    expected = merge(kind(), make_state(), arrivals)
+    for name, value in merged.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
+    arrivals[0][1].delta = {name: torch.zeros_like(value) for name, value in arrivals[0][1].delta.items()}
+    assert all(value.isfinite().all() for value in merge(kind(update_norm=0.5), make_state(), arrivals).values())
+    with pytest.raises(ConfigError, match="update_norm=0 is no length"):
+        kind(update_norm=0)
 
 
 def held_bytes(holder, weights):

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import torch
-from torch import Tensor
 
 from fedlight.core.slots import Contribution
 from fedlight.core.types import Reduce, RoundState, State, Update
 from fedlight.errors import ConfigError
-from fedlight.parts.sums import TotalSum
+from fedlight.parts.sums import TotalSum, norm
 from fedlight.submodels.coverage import Coverage
 
 
@@ -71,14 +70,14 @@ class CosineGradient(Contribution):
 
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Add r_n u_n to U."""
-        length = _norm(update.delta)
+        length = norm(update.delta)
         if length > 0:
             self._sum.add(coverage, update.delta, weight / length)
 
     def finish(self, reduce: Reduce) -> None:
         """Close U over all processes."""
         self._direction = dict(self._sum.finish(reduce))
-        self._length = _norm(self._direction)
+        self._length = norm(self._direction)
 
     def score(self, coverage: Coverage, update: Update) -> float:
         """Return ψ_n in [-1, 1]; 0 for an update of zeros."""
@@ -89,7 +88,7 @@ class CosineGradient(Contribution):
                 product += float((own * value).sum())
                 covered += float(own.square().sum()) if self.support == "covered" else 0.0
         length = math.sqrt(covered) if self.support == "covered" else self._length
-        scale = length * _norm(update.delta)
+        scale = length * norm(update.delta)
         return max(-1.0, min(1.0, product / scale)) if scale > 0 else 0.0
 
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
@@ -117,7 +116,3 @@ class CosineGradient(Contribution):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._shares = dict(zip(state["clients"].tolist(), state["shares"].tolist(), strict=True))
-
-
-def _norm(values: Mapping[str, Tensor]) -> float:
-    return math.sqrt(sum(float(value.double().square().sum()) for value in values.values()))

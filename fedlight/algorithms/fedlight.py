@@ -1,0 +1,102 @@
+"""FedLight."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.slots import Local
+from fedlight.errors import ConfigError
+from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
+from fedlight.parts.compression import NoCompression
+from fedlight.parts.contribution import CosineGradient
+from fedlight.parts.extraction import Channels
+from fedlight.parts.importance import ClientStatistic, Magnitude
+from fedlight.parts.local import LeanLoop
+from fedlight.parts.norm import RunningStatistics
+from fedlight.parts.ratio import DiscountedUCB
+from fedlight.parts.schedule import Synchronous
+from fedlight.parts.selection import UniformSelection
+
+Criterion = Literal["magnitude", "abs_change", "abs_grad", "sq_grad", "taylor"]
+
+
+@final
+class FedLight(Algorithm):
+    """The founding chapters' method: a bandit per client decides how much, a criterion which, contribution the weight.
+
+    One round: (1) per client a discounted UCB over ratios plays α_n, rewarded by Δvalue_n / |T_n - T̄|; (2) the units
+    that matter least go, every ΔT rounds until T_end; (3) the client trains; (4) updates are merged by the clients'
+    cosine-gradient contribution r_n (Xu et al., NeurIPS 2021, CGSV).
+
+    Symbols: arms α -> ``ratios``; λ -> ``discount``; ΔT -> ``prune_every``; T_end -> ``prune_until``; p^t -> cosine
+    exchange (:class:`~fedlight.parts.Channels`); criterion |θ|, |θ^t - θ^0|, |g|, g², (g·θ)² -> ``criterion``;
+    γ -> ``moving_average``; Γ -> ``update_norm``.
+
+    Differs from the chapters (docs/algorithms/fedlight.md says why):
+
+    1. The reward's denominator is at least a tenth of the mean time, and rewards are mapped to [0, 1] in every round.
+    2. The exploration bonus is scaled by ``bonus_scale``, ¼ by default; 1 is the textbook.
+    3. ψ is the cosine on the client's own coordinates; ``support="full"`` is as published.
+    4. r weighs raw updates; ``update_norm`` gives the normalised aggregation.
+    5. An entry is divided by the clients that hold it; ``divisor="clients"`` divides by all.
+    6. ``abs_change`` is |Δθ| within a client's round, smoothed over rounds, not the distance from θ^0.
+    7. Scores are one for all clients; a client's own data decide through the statistics it sends, not for itself alone.
+
+    Args:
+        clients_per_round: clients drawn each round, uniformly; None: all.
+        local: how a client trains; None: one epoch of the lean loop.
+        ratios: the bandit's arms; None: 0, .2, .4, .6, .8.
+        discount: λ in (0, 1].
+        bonus_scale: factor on the bandit's bonus.
+        value: ``contribution`` (rise of ψ) or ``local_loss`` (its fall).
+        criterion: ``magnitude``, or a statistic that clients sum up while they train.
+        scope: ``layer`` or ``global``.
+        prune_every: rounds between two prunings.
+        prune_until: last round that prunes, after which maps settle; None: maps are drawn anew at every pruning.
+        support: ``covered`` or ``full``.
+        moving_average: γ in [0, 1).
+        divisor: ``coverage`` or ``clients``.
+        update_norm: length that updates are scaled to; None: as they are.
+        round_to: kept counts are multiples of this where a layer is large enough.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients_per_round: int | None = None,
+        local: Local | None = None,
+        ratios: list[float] | None = None,
+        discount: float = 0.98,
+        bonus_scale: float = 0.25,
+        value: Literal["contribution", "local_loss"] = "contribution",
+        criterion: Criterion = "magnitude",
+        scope: Literal["layer", "global"] = "layer",
+        prune_every: int = 1,
+        prune_until: int | None = None,
+        support: Literal["covered", "full"] = "covered",
+        moving_average: float = 0.95,
+        divisor: Literal["coverage", "clients"] = "coverage",
+        update_norm: float | None = None,
+        round_to: int = 8,
+    ) -> None:
+        if divisor not in ("coverage", "clients"):
+            raise ConfigError(f"divisor={divisor!r} is unknown to FedLight: use 'coverage' or 'clients'")
+        super().__init__(
+            selection=UniformSelection(),
+            ratio=DiscountedUCB(ratios, discount, bonus_scale, value),
+            importance=Magnitude() if criterion == "magnitude" else ClientStatistic(criterion),
+            extraction=Channels(
+                scope=scope,
+                round_to=round_to,
+                every=prune_every,
+                until=prune_until,
+                exchange="all" if prune_until is None else "cosine",
+            ),
+            local=local or LeanLoop(epochs=1),
+            norm=RunningStatistics(),
+            compression=NoCompression(),
+            contribution=CosineGradient(support, moving_average),
+            aggregation=CoverageMean(update_norm) if divisor == "coverage" else ResidualRecovery(update_norm),
+            schedule=Synchronous(clients_per_round),
+        )

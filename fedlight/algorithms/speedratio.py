@@ -1,0 +1,69 @@
+"""SpeedRatio."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.slots import Importance, Local
+from fedlight.parts.aggregation import CoverageMean
+from fedlight.parts.compression import NoCompression
+from fedlight.parts.contribution import SampleCount
+from fedlight.parts.extraction import Channels
+from fedlight.parts.importance import Magnitude
+from fedlight.parts.local import LeanLoop
+from fedlight.parts.norm import RunningStatistics
+from fedlight.parts.ratio import SpeedAligned
+from fedlight.parts.schedule import Synchronous
+from fedlight.parts.selection import UniformSelection
+
+
+@final
+class SpeedRatio(Algorithm):
+    """Capability decides how many: every client gets the largest submodel that it finishes in a common time.
+
+    fedlight's own, and the control that a learnt ratio must beat. Ratios in closed form under a cost model, T_n(α) =
+    download + compute + upload, whose coefficients are learned online from observed times. Which units stay is decided
+    by their L2 norm, and entries are averaged over the clients that hold them.
+
+    Symbols: T* -> ``target`` and ``min_ratio``; α_n -> the smallest ratio with T_n(α_n) ≤ T*.
+
+    Related, and how they differ:
+
+    1. FedMP (Jiang et al., ICDE 2022) looks for the ratio by a bandit per client and divides by all clients.
+    2. HeteroFL (Diao et al., ICLR 2021) ties a client to a declared level and keeps the leading channels.
+
+    Args:
+        clients_per_round: clients drawn each round, uniformly; None: all.
+        local: how a client trains; None: one epoch of the lean loop.
+        target: whose time is common: ``fastest``, ``median``, or a quantile in [0, 1] of the round's clients.
+        min_ratio: ratio of those who set the pace. 0 lets the fastest train the full model; above 0 rounds are shorter
+            and nobody trains all of it at once.
+        max_ratio: largest ratio given to anyone.
+        importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
+        round_to: kept counts are multiples of this where a layer is large enough.
+    """
+
+    def __init__(
+        self,
+        *,
+        clients_per_round: int | None = None,
+        local: Local | None = None,
+        target: Literal["fastest", "median"] | float = "fastest",
+        min_ratio: float = 0.3,
+        max_ratio: float = 0.95,
+        importance: Importance | None = None,
+        round_to: int = 8,
+    ) -> None:
+        super().__init__(
+            selection=UniformSelection(),
+            ratio=SpeedAligned(target, min_ratio, max_ratio),
+            importance=importance or Magnitude(),
+            extraction=Channels(round_to=round_to),
+            local=local or LeanLoop(epochs=1),
+            norm=RunningStatistics(),
+            compression=NoCompression(),
+            contribution=SampleCount(),
+            aggregation=CoverageMean(),
+            schedule=Synchronous(clients_per_round),
+        )
