@@ -28,10 +28,11 @@ class SpeedRatio(Algorithm):
 
     Symbols: T* -> ``target`` and ``min_ratio``; α_n -> the smallest ratio with T_n(α_n) ≤ T*.
 
-    Related, and how they differ:
+    Differs from the papers it is closest to:
 
-    1. FedMP (Jiang et al., ICDE 2022) looks for the ratio by a bandit per client and divides by all clients.
-    2. HeteroFL (Diao et al., ICLR 2021) ties a client to a declared level and keeps the leading channels.
+    1. FedMP (Jiang et al., ICDE 2022): there a bandit per client looks for the ratio, filters are ranked by L1 in each
+       layer, and an entry is divided by all clients (residual recovery).
+    2. HeteroFL (Diao et al., ICLR 2021): there a client declares its level, and the leading channels are kept.
 
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.

@@ -62,7 +62,7 @@ class CosineGradient(Contribution):
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
         total = float(state.num_examples.sum())
-        return {client: self._shares.get(client, state.num_examples[client] / total) for client in clients}
+        return {client: self._shares.get(client, float(state.num_examples[client]) / total) for client in clients}
 
     def begin(self, state: RoundState) -> None:
         """Start a round."""
