@@ -1,0 +1,79 @@
+"""The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] [--hang-in R].
+
+Writes FOLDER/last.ckpt after every round, FOLDER/rounds.jsonl with what each round decided.
+``--hang-in R`` prints a line in the middle of round R, after its training, and waits to be killed.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from toy import Regressor, ToyData, ToyFleet
+
+from fedlight.algorithms import FedLight
+from fedlight.core import Server
+
+
+class Diary(Callback):
+    """Write down what every round decided."""
+
+    def __init__(self, path, hang_in):
+        self.path, self.hang_in = path, hang_in
+
+    def on_train_batch_end(self, trainer, server, outputs, batch, batch_idx):
+        if server.last_round.round_idx == self.hang_in:
+            print("hanging", flush=True)
+            time.sleep(600)
+
+    def on_train_epoch_end(self, trainer, server):
+        if trainer.is_global_zero:
+            record = server.last_round
+            told = {
+                "round": record.round_idx,
+                "end_s": record.end_s,
+                "ratios": {report.client: report.ratio for report in record.reports},
+                "contributions": {report.client: report.contribution for report in record.reports},
+            }
+            with self.path.open("a") as file:
+                file.write(json.dumps(told) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("rounds", type=int)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--hang-in", type=int, default=-1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    pl.seed_everything(1, verbose=False)
+    server = Server(
+        Regressor(), FedLight(), ToyFleet(), server_optimizer=lambda p: torch.optim.Adam(p, lr=0.01), seed=1
+    )
+    last = arguments.folder / "last.ckpt"
+    pl.Trainer(
+        max_epochs=arguments.rounds,
+        accelerator="cpu",
+        devices=arguments.processes,
+        strategy="ddp" if arguments.processes > 1 else "auto",
+        default_root_dir=arguments.folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        callbacks=[
+            Diary(arguments.folder / "rounds.jsonl", arguments.hang_in),
+            ModelCheckpoint(arguments.folder, filename="last", enable_version_counter=False),
+        ],
+    ).fit(server, datamodule=ToyData(), ckpt_path=last if arguments.resume else None)
+
+
+if __name__ == "__main__":
+    main()
