@@ -94,6 +94,7 @@ class Server(pl.LightningModule):
             return
         num_clients = len(self.data.num_examples)
         self.algorithm.local.check(self.client)
+        self.algorithm.norm.check(self.client, self.data.server())
         self.algorithm.schedule.check(num_clients)
         self.fleet.setup(num_clients, self.seed)
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes())

@@ -135,6 +135,9 @@ class NormPolicy(Part):
     travels: bool
     """Whether clients send their float buffers back to be averaged by coverage."""
 
+    def check(self, module: nn.Module, server_data: ClientData | None) -> None:
+        """Raise :class:`~fedlight.errors.ConfigError` if it can't serve this module with these data of the server's."""
+
     @abstractmethod
     def prepare(self, module: nn.Module) -> None:
         """Set up a client's module for training, in place."""

@@ -44,6 +44,14 @@ class StaticStatistics(NormPolicy):
 
     travels = False
 
+    def check(self, module: nn.Module, server_data: ClientData | None) -> None:
+        """Raise ConfigError if there are layers to estimate and the server holds no data."""
+        if server_data is None and any(True for _ in _normalisation_layers(module)):
+            raise ConfigError(
+                "StaticStatistics needs examples that the server holds, and it holds none: set data.server_fraction "
+                "above 0 (0.02, say), or choose fedlight.parts.norm.RunningStatistics as norm"
+            )
+
     def prepare(self, module: nn.Module) -> None:
         """Stop tracking."""
         _stop_tracking(module)
@@ -51,19 +59,11 @@ class StaticStatistics(NormPolicy):
     def before_evaluation(
         self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
     ) -> None:
-        """Estimate the running statistics on ``server_data``.
-
-        Raises:
-            ConfigError: there are layers to estimate and the server holds no data.
-        """
+        """Estimate the running statistics on ``server_data``; raises as :meth:`check` does."""
+        self.check(module, server_data)
         layers = list(_normalisation_layers(module))
-        if not layers:
+        if not layers or server_data is None:
             return
-        if server_data is None:
-            raise ConfigError(
-                "StaticStatistics needs examples that the server holds, and there are none: set aside a server split "
-                "in the data, or use fedlight.parts.norm.RunningStatistics"
-            )
         modes = [(part, part.training) for part in module.modules()]
         tracking = [(layer, layer.track_running_stats, layer.momentum) for layer in layers]
         module.eval()
