@@ -24,7 +24,7 @@ from fedlight.submodels.layers import reads, rule_of
 from fedlight.submodels.masked_norms import norms_over
 from fedlight.submodels.structure import Group, Structure
 
-_TRIALS = 2
+_LARGE = 5_000_000  # parameters
 
 
 def check_structure(module: nn.Module, structure: Structure, example_inputs: ExampleInputs) -> None:
@@ -45,11 +45,11 @@ def check_structure(module: nn.Module, structure: Structure, example_inputs: Exa
         check.refuse_chance()
         if not structure.groups:
             return
-        for _ in range(_TRIALS):
-            keep = _random_keep(structure.groups, structure.num_units)
+        for trial in range(_num_trials(module, structure)):
+            keep = _random_keep(structure.groups, structure.num_units, trial)
             fault = check.fault(keep)
             if fault:
-                check.refuse(fault)
+                check.refuse(fault, keep)
 
 
 class _Check:
@@ -116,16 +116,29 @@ class _Check:
                 return "the submodel's outputs differ from those of the full model without the dropped units"
         return ""
 
-    def refuse(self, fault: str) -> None:
-        """Find the group whose map is wrong by dropping units of one at a time, and raise."""
-        for group in self._structure.groups:
-            keep = torch.ones(self._structure.num_units, dtype=torch.bool)
-            keep[group.units] = _random_keep((group,), self._structure.num_units)[group.units]
-            found = self.fault(keep)
+    def refuse(self, fault: str, keep: Tensor) -> None:
+        """Find the group whose map is wrong, or those that are wrong together, and raise."""
+        groups = self._structure.groups
+        for group in groups:
+            alone = torch.ones_like(keep)
+            alone[group.units] = _random_keep((group,), len(keep), 0)[group.units]
+            found = self.fault(alone)
             if found:
                 raise UnsupportedModelError(_message(group, found, self._readers(group)))
-        names = ", ".join(repr(group.name) for group in self._structure.groups[:3])
-        raise UnsupportedModelError(f"{fault}, when layers such as {names} are pruned together: protect some of them")
+        guilty: list[Group] = []
+        for group in groups:
+            without = keep.clone()
+            without[group.units] = True
+            found = self.fault(without)
+            keep, fault = (without, found) if found else (keep, fault)
+            guilty += [] if found else [group]
+        if len(guilty) == 1:
+            raise UnsupportedModelError(_message(guilty[0], fault, self._readers(guilty[0])))
+        names = [group.name for group in guilty]
+        raise UnsupportedModelError(
+            f"layers {', '.join(map(repr, names))}: {fault} when they are pruned together: "
+            f"leave all but one of them whole with protect={names[1:]!r}"
+        )
 
     def _readers(self, group: Group) -> list[str]:
         readers = []
@@ -215,12 +228,20 @@ def _grown(tensor: Tensor) -> Tensor:
     return 10 * tensor + 1 if tensor.is_floating_point() else tensor
 
 
-def _random_keep(groups: tuple[Group, ...], num_units: int) -> Tensor:
-    """Keep a random number of random units of each group, equally many in each of its partitions."""
+def _num_trials(module: nn.Module, structure: Structure) -> int:
+    """As many as it takes for any two groups to keep few and many units once; at most 3 for large models."""
+    size = sum(parameter.numel() for parameter in module.parameters())
+    return min(max(2, len(structure.groups).bit_length()), 3 if size > _LARGE else 8)
+
+
+def _random_keep(groups: tuple[Group, ...], num_units: int, trial: int) -> Tensor:
+    """Keep random units: few of a group if bit ``trial`` of its number is set, many else; as many in each partition."""
     keep = torch.zeros(num_units, dtype=torch.bool)
-    for group in groups:
+    for number, group in enumerate(groups, start=1):
         size = group.size // group.partitions
-        count = int(torch.randint(1, size, ())) if size > 1 else 1
+        few = number >> trial & 1
+        low, high = (1, max(1, size // 2)) if few else (size // 2 + 1, size)
+        count = int(torch.randint(low, high + 1, ()))
         for part in range(group.partitions):
             keep[group.start + part * size + torch.randperm(size)[:count]] = True
     return keep

@@ -103,8 +103,8 @@ class _Graph(tp.DependencyGraph):  # type: ignore[misc]
             raise
         except Exception as error:
             raise UnsupportedModelError(
-                f"torch-pruning can't trace {type(module).__name__} ({first_line(error)}): its forward must return "
-                "float tensors that gradients flow to, from its parameters, outside torch.no_grad()"
+                f"the channels of {type(module).__name__} can't be followed ({first_line(error)}): replace channel "
+                "shuffles, splits, pads and reshapes of channels by plain layers"
             ) from error
         if not self.module2node:
             raise UnsupportedModelError(

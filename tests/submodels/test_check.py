@@ -9,7 +9,8 @@ from torch import nn
 
 from fedlight import models
 from fedlight.submodels import UnsupportedModelError
-from fedlight.submodels.check import check_structure
+from fedlight.submodels.check import _random_keep, check_structure
+from fedlight.submodels.structure import Group
 from fedlight.submodels.tracer import trace_structure
 
 
@@ -85,7 +86,7 @@ def test_every_spoilt_axis_is_seen(name):
             spoilt = list(axes)
             spoilt[dim] = swapped(owner)
             wrong = dataclasses.replace(structure, axes={**structure.axes, tensor: tuple(spoilt)})
-            with pytest.raises(UnsupportedModelError, match=r"can't be dropped|pruned together"):
+            with pytest.raises(UnsupportedModelError, match="can't be dropped"):
                 check_structure(net, wrong, inputs)
 
 
@@ -105,6 +106,27 @@ def test_message_names_the_layer_and_its_reader():
         UnsupportedModelError, match=r"layer 'b': .*channels read by 'fc' can't be dropped.*protect=\['b'\]"
     ):
         check_structure(net, dataclasses.replace(structure, axes=axes), IMAGES)
+
+
+def test_layers_that_fail_only_together_are_both_named():
+    def run(net, x):
+        x = net.b(net.a(x).relu()).relu()
+        return net.c(2 * x if net.a.out_features < 8 and net.b.out_features < 6 else x)
+
+    net = Net(run, a=nn.Linear(6, 8), b=nn.Linear(8, 6), c=nn.Linear(6, 5))
+    structure = trace_structure(net, STEPS)
+    with pytest.raises(UnsupportedModelError, match=r"layers 'a', 'b': .* pruned together.*protect=\['b'\]"):
+        check_structure(net, structure, STEPS)
+
+
+@pytest.mark.parametrize("number", range(2, 9))
+def test_any_two_groups_differ_in_what_they_keep_in_some_trial(number):
+    groups = tuple(Group(str(index), "channels", 4 * index, 4, 1, ()) for index in range(number))
+    few = [  # trials x groups
+        [int(keep[group.units].sum()) <= 2 for group in groups]
+        for keep in (_random_keep(groups, 4 * number, trial) for trial in range(number.bit_length()))
+    ]
+    assert len(set(zip(*few, strict=True))) == number
 
 
 def test_forward_that_insists_on_float32_is_checked_in_float32():

