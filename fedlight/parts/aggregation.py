@@ -14,6 +14,8 @@ from fedlight.errors import ConfigError
 from fedlight.parts.sums import CoveredSum, TotalSum, norm
 from fedlight.submodels.coverage import Coverage
 
+_NOTHING = 1e-300  # far below any sum of weights
+
 
 def _checked_norm(update_norm: float | None) -> float | None:
     if update_norm is not None and update_norm <= 0:
@@ -29,8 +31,8 @@ def _scale(update: Update, update_norm: float | None) -> float:
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:
-    """Divide where something was counted; the total is 0 everywhere else."""
-    return total.div_(torch.where(count > 0, count, 1.0))
+    """Divide in place; where nothing was counted, the total is 0 and stays it."""
+    return total.div_(count.clamp_(min=_NOTHING))
 
 
 @final

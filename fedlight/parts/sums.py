@@ -12,6 +12,8 @@ from torch import Tensor
 from fedlight.core.types import Job, Reduce, State
 from fedlight.submodels.coverage import Coverage
 
+_PIECE = 1 << 17  # entries
+
 
 @final
 class TotalSum:
@@ -35,7 +37,10 @@ class TotalSum:
     def add(self, coverage: Coverage, values: Mapping[str, Tensor], weight: float) -> None:
         """Add ``weight`` times the values of one submodel."""
         for name, value in values.items():
-            coverage.scatter_add_(name, self._open(name), value, weight)
+            if coverage.is_full:
+                _add_(self._open(name), value, weight)
+            else:
+                coverage.scatter_add_(name, self._open(name), value, weight)
 
     def finish(self, reduce: Reduce) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, Σ a m v) over all processes; the tensors are reused in the next round, so take a copy.
@@ -64,7 +69,10 @@ class TotalSum:
 
 @final
 class CoveredSum:
-    """Running sums Σ a m v (:class:`TotalSum`) and Σ a m (full only along pruned dims)."""
+    """Running sums Σ a m v (:class:`TotalSum`) and Σ a m (full only along pruned dims).
+
+    Clients that cover everything are counted by one number per tensor.
+    """
 
     def __init__(self) -> None:
         self._sum = TotalSum()
@@ -72,26 +80,34 @@ class CoveredSum:
         self._layout: Coverage | None = None
         self._counts: State = {}
         self._fresh: set[str] = set()
+        self._full: dict[str, float] = {}
 
     def begin(self, like: Mapping[str, Tensor], jobs: Sequence[Job]) -> None:
         """Start anew, for tensors of the shapes and devices of ``like`` and the round's jobs of all processes."""
         self._sum.begin(like)
         self._like = like
-        self._layout = jobs[0].coverage if jobs else None
+        partial = (job.coverage for job in jobs if not job.coverage.is_full)
+        self._layout = next(partial, None)  # None: one number per tensor is all that any process counts
         self._fresh = set()
+        self._full = {}
 
     def add(self, coverage: Coverage, values: Mapping[str, Tensor], weight: float, scale: float = 1.0) -> None:
         """Add ``weight`` times ``scale`` times the values of one submodel, counted by ``weight``."""
         self._sum.add(coverage, values, weight * scale)
         for name in values:
-            coverage.count_add_(name, self._open(name, coverage), weight)
+            if coverage.is_full:
+                self._full[name] = self._full.get(name, 0.0) + weight
+            else:
+                coverage.count_add_(name, self._open(name, coverage), weight)
 
     def finish(self, reduce: Reduce) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yield (name, Σ a m v, Σ a m) over all processes; see :meth:`TotalSum.finish`."""
-        if self._layout is None:
-            return
         for name, total in self._sum.finish(reduce):
-            count = self._open(name, self._layout)
+            if self._layout is None:
+                count = torch.zeros((), dtype=torch.float64, device=total.device)
+            else:
+                count = self._open(name, self._layout)
+            count += self._full.get(name, 0.0)
             reduce(count)
             yield name, total, count
 
@@ -100,6 +116,13 @@ class CoveredSum:
             self._counts[name] = zeros(self._counts.get(name), coverage.count_shape(name), self._like[name].device)
             self._fresh.add(name)
         return self._counts[name]
+
+
+def _add_(total: Tensor, value: Tensor, weight: float) -> None:
+    """Add in place, float32 to float64: by pieces that stay in the cache that takes half the time."""
+    into, rows = total.view(-1), value.detach().reshape(-1)
+    for start in range(0, len(rows), _PIECE):
+        into[start : start + _PIECE].add_(rows[start : start + _PIECE].to(total.dtype), alpha=weight)
 
 
 def norm(values: Mapping[str, Tensor]) -> float:
