@@ -11,7 +11,17 @@ from fedlight.algorithms import FedAvg, FedLight, HeteroFL, SpeedRatio
 from fedlight.core import Algorithm, Server
 from fedlight.core.types import Timing
 from fedlight.errors import ConfigError
-from fedlight.parts import LeanLoop, ResidualRecovery, RunningStatistics, SampleCount, Uniform
+from fedlight.parts import (
+    ClientStatistic,
+    Fixed,
+    LeanLoop,
+    Magnitude,
+    ResidualRecovery,
+    RunningStatistics,
+    SampleCount,
+    Uniform,
+    Weights,
+)
 
 ALL = [FedAvg, HeteroFL, SpeedRatio, FedLight]
 
@@ -159,3 +169,27 @@ def test_any_parts_compose():
     algorithm = FedLight(support="full", update_norm=0.1, scope="global")
     assert isinstance(algorithm, Algorithm)
     assert fit(algorithm, rounds=3).records[-1].reports
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_weight_masks_train_end_to_end(scope):
+    """Entries that a client doesn't hold stay zero there, and keep their global value when nobody holds them."""
+    algorithm = FedAvg()
+    algorithm.ratio, algorithm.extraction = Fixed(0.75), Weights(scope)
+    torch.manual_seed(0)
+    start = {name: value.clone() for name, value in Regressor(32).state_dict().items()}
+    server = fit(algorithm, rounds=1)
+    coverage = server.algorithm.extraction.last(server.plan, 0)
+    for name, mask in coverage.masks.items():
+        now = server.client.state_dict()[name]
+        assert torch.equal(now[~mask], start[name][~mask])
+        assert not torch.equal(now[mask], start[name][mask])
+    assert server.records[0].reports[0].work.upload_bytes < server.plan.cost(server.plan.full_keep()).num_bytes
+
+
+def test_client_statistics_reach_the_scores():
+    algorithm = SpeedRatio(importance=ClientStatistic("abs_grad"), min_ratio=0.0)
+    server = fit(algorithm, rounds=4)
+    scores = algorithm.importance.scores(server.round_state(), 0)
+    assert bool(algorithm.importance.state_dict()["seen"].all())
+    assert not torch.equal(scores, Magnitude().scores(server.round_state(), 0))
