@@ -70,7 +70,6 @@ def bench_maps(name: str, module: nn.Module, outputs: nn.Module, repeats: int, c
         plan.coverage(keep).slice(whole)
 
     def merge() -> None:
-        coverage = plan.coverage(keep)
         for name in state:
             coverage.scatter_add_(name, totals[name], thin[name], 0.5)
             coverage.count_add_(name, counts[name], 0.5)
