@@ -7,11 +7,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.utils.rnn import PackedSequence
 
 from fedlight.errors import UnsupportedModelError
 from fedlight.submodels.inputs import first_line
 from fedlight.submodels.layers import is_attention, rule_of
+
+_BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm2d, 4: nn.BatchNorm3d}
+"""The batch norm of the same dims, by the dims of an instance norm's input without its batch."""
 
 
 def traceable_copy(module: nn.Module) -> tuple[nn.Module, dict[nn.Module, str]]:
@@ -50,6 +54,10 @@ def traceable_copy(module: nn.Module) -> tuple[nn.Module, dict[nn.Module, str]]:
             names[stand_in.cell] = name
         elif isinstance(layer, nn.RMSNorm):
             copied = _put(copied, name, norm := nn.LayerNorm(layer.normalized_shape, elementwise_affine=False))
+            names[norm] = name
+        elif isinstance(layer, _InstanceNorm):
+            # Its own reshape to one long batch looks like channels that are flattened away.
+            copied = _put(copied, name, norm := _BATCH_NORMS[layer._get_no_batch_dim()](layer.num_features))
             names[norm] = name
         elif rule_of(layer) is not None:
             names[layer] = name

@@ -30,6 +30,7 @@ OWN = {
     "ViT fused": lambda: models.ViT(dim=32, depth=2, num_heads=4, image_size=16, fused=True, pooling="mean"),
     "GPT": lambda: models.GPT(vocab_size=11, context_length=8, dim=32, depth=2, hidden_dim=40),
     "GroupNorm ResNet": lambda: models.ResNet18(norm="group"),
+    "InstanceNorm ResNet": lambda: models.ResNet18(norm="instance", width=16),
     "ResNet": lambda: models.ResNet18(),
     "TextCNN": lambda: models.TextCNN(vocab_size=11, num_classes=4, sequence_length=12, embedding_dim=16, channels=24),
     "LSTM": lambda: models.LSTM(vocab_size=11, sequence_length=6, hidden_size=32),
