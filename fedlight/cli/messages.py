@@ -156,6 +156,11 @@ def _no_class(problem: ParserProblem, match: re.Match[str]) -> str:
     return f"{problem.where}expected a class (its name, or class_path and init_args), got {match.group(1)}"
 
 
+def _too_early(problem: ParserProblem, match: re.Match[str]) -> str:
+    key = problem.key
+    return f"{key}.{match.group(1)} is set, but {key} has no class yet; put --{key} CLASS before it"
+
+
 def _plain_type(kind: str) -> str:
     literal = re.fullmatch(r"typing\.Literal\[(.*)\]", kind)
     if literal:
@@ -175,6 +180,8 @@ RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"File does not exist: '?([^'\n]+)'?", _no_file),
     (r"Problems parsing config: (.+)", _bad_yaml),
     (r"Got value: (\S+).*Subclass types expect", _no_class),
+    (r"Got value: NestedArg\(key='(\w+)'", _too_early),
+    (r"Given value: NestedArg\(key='(\w+)'", _too_early),
     (r"Given value: (.+)", _wrong_type),
     (r"Got value: (.+)", _wrong_type),
 )

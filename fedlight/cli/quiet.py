@@ -10,8 +10,9 @@ from typing import Final
 LOG_NOISE: Final = {
     r"💡 Tip: ": "advertises packages that fedlight doesn't use",
     r"(GPU|TPU|HPU) available: False": "says which accelerators are not there",
-    r"Seed set to ": "the seed stands in the config, which is saved",
+    r"(\[rank: \d+\] )?Seed set to ": "the seed stands in the config, which is saved",
     r"`Trainer\.fit` stopped: `max_epochs=": "the table at the end says how many rounds there were",
+    r"Initializing distributed: GLOBAL_RANK": "Lightning says afterwards how many processes there are",
     r"Restor(ing|ed all) states from": "was asked for by --ckpt_path",
     r"Loaded model weights from": "was asked for by --ckpt_path",
     r"No seed found, seed set to": "the seed stands in the config, which is saved",

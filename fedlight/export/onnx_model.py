@@ -47,8 +47,8 @@ class Check:
 
     @property
     def tolerance(self) -> float:
-        """Largest difference that passes: 1e-4 · max(1, largest output)."""
-        return TOLERANCE * max(1.0, self.max_output)
+        """Largest difference that passes: 1e-4 · max(0.01, largest output)."""
+        return TOLERANCE * max(0.01, self.max_output)
 
     @property
     def passed(self) -> bool:

@@ -77,11 +77,10 @@ class Heatmap:
         pixels: np.ndarray = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
         return pixels
 
-    def publish(self, trainer: Trainer, picture: np.ndarray, round_idx: int) -> None:
-        """Write the picture into the run's folder and, where the run logs to TensorBoard, there too."""
+    def publish(self, trainer: Trainer, folder: Path, picture: np.ndarray, round_idx: int) -> None:
+        """Write the picture into a folder and, where the run logs to TensorBoard, there too."""
         from PIL import Image
 
-        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(folder / f"{self.name}.png")
         for logger in trainer.loggers:

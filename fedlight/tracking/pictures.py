@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final, final
 
 import lightning.pytorch as pl
@@ -71,6 +72,8 @@ class Pictures(Callback):
             self._histories[name].load_state_dict(state)
 
     def _draw(self, trainer: pl.Trainer) -> None:
+        # Asked for on every process: Lightning broadcasts it.
+        folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
         num_rounds = len(self._histories["ratio"])
         if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False) or self._num_drawn == num_rounds:
             return
@@ -78,7 +81,7 @@ class Pictures(Callback):
         for heatmap in HEATMAPS:
             history = self._histories[heatmap.name]
             if history.rows:
-                heatmap.publish(trainer, heatmap.render(history), history.rounds[-1])
+                heatmap.publish(trainer, folder, heatmap.render(history), history.rounds[-1])
 
 
 def _columns(record: RoundRecord) -> dict[str, Mapping[str, float]]:

@@ -7,7 +7,7 @@ from typing import Any, final
 import lightning.pytorch as pl
 from lightning.pytorch import Callback
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from fedlight.core.types import RoundRecord
 from fedlight.errors import ConfigError
@@ -16,6 +16,9 @@ from fedlight.tracking.record import last_round
 
 WATCHED = (("val/accuracy", "val accuracy"), ("val/loss", "val loss"), ("train/loss", "train loss"))
 """Metrics to show, the first that the client's module logs, with their short names."""
+
+WIDE = 105
+"""Columns of a terminal from which on there is room for a bar and the elapsed time."""
 
 
 @final
@@ -40,12 +43,11 @@ class RoundProgress(Callback):
         """Start the live line."""
         if not trainer.is_global_zero or not self._console.is_terminal:
             return
-        columns: list[str | ProgressColumn] = [
-            TextColumn("round {task.completed}" + ("/{task.total}" if _num_rounds(trainer) else "")),
-            BarColumn(bar_width=16),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-        ]
+        count = TextColumn("round {task.completed}" + ("/{task.total}" if _num_rounds(trainer) else ""))
+        columns: list[ProgressColumn] = [SpinnerColumn(), count, TextColumn("{task.description}")]
+        if self._console.width >= WIDE:
+            columns[2:2] = [BarColumn(bar_width=16)]
+            columns.append(TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console)
         self._task = self._bar.add_task("", total=_num_rounds(trainer), completed=trainer.current_epoch)
         self._bar.start()

@@ -87,12 +87,14 @@ class RunSummary(Callback):
         self._metrics |= {tag: float(v) for tag, v in trainer.callback_metrics.items() if tag.startswith(wanted)}
 
     def _print(self, trainer: pl.Trainer, title: str) -> None:
+        # Asked for on every process: Lightning broadcasts the log folder.
+        table = self.table(trainer, title)
         if trainer.is_global_zero:
             console = Console()
-            console.print(self.table(trainer, title), soft_wrap=not console.is_terminal)
+            console.print(table, soft_wrap=not console.is_terminal)
 
     def table(self, trainer: pl.Trainer, title: str) -> Table:
-        """Return the table for a Trainer whose run has ended."""
+        """Return the table for a Trainer whose run has ended; call it on every process."""
         totals = self._totals
         table = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=box.ROUNDED)
         table.add_column(style="cyan", no_wrap=True)

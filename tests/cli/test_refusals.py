@@ -41,6 +41,11 @@ TINY = ("--config", "tiny.yaml")
             "model.fleet (ThreeTier): unknown key nois; did you mean noise?",
         ),
         (
+            ("fit", *TINY, "--model.algorithm.local.epochs", "3"),
+            "model.algorithm.local.epochs is set, but model.algorithm.local has no class yet; put "
+            "--model.algorithm.local CLASS before it",
+        ),
+        (
             ("fit", *TINY, "--model.client", "fedlight.models.ConvNett"),
             "model.client: module fedlight.models has no ConvNett; did you mean ConvNet?",
         ),

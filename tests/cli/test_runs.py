@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,22 @@ def test_a_resumed_run_ends_as_one_that_was_not_stopped_and_in_the_same_folder()
     assert [path.name for path in Path("out").iterdir()] == ["version_0"]
     events = EventAccumulator("out/version_0").Reload()
     assert {event.step for event in events.Scalars("time/simulated_s")} == {0, 1, 2}
+
+
+def test_two_processes_print_once_and_give_the_run_of_one(tmp_path):
+    assert main([*FIT, "--trainer.max_epochs", "2", "--trainer.default_root_dir", "one"]) == 0
+    command = [sys.executable, "-m", "fedlight.cli", *FIT, "--trainer.max_epochs", "2", "--trainer.devices", "2"]
+    command += ["--trainer.strategy", "ddp"]
+    # A callback that waits for the other process on one side only would hang.
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Run finished") == 1
+    assert result.stdout.count("round 2/2") == 1
+    one, two = load("one/version_0/checkpoints/last.ckpt"), load(LAST)
+    for name, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][name], value, rtol=0, atol=1e-6)
+    assert Path("out/version_0/pictures/ratio.png").is_file()
+    assert len(list(Path("out").iterdir())) == 1
 
 
 def test_validate_and_test_read_a_checkpoint(capsys):
