@@ -56,7 +56,7 @@ class _Check:
     def __init__(self, module: nn.Module, structure: Structure, call: Call) -> None:
         self._structure = structure
         self._dtype, self._tolerance = torch.float64, 1e-9
-        self._full = _random_copy(module, torch.float64)
+        self._full = random_copy(module, torch.float64)
         try:
             self._noisy(call).run(self._full)
         except Exception:  # a forward with float32 written in it
@@ -247,7 +247,7 @@ def _random_keep(groups: tuple[Group, ...], num_units: int, trial: int) -> Tenso
     return keep
 
 
-def _random_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def random_copy(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Copy a module to the CPU with random parameters and statistics of a scale that lets signals through."""
     memo: dict[int, object] = {}
     for parameter in module.parameters():

@@ -17,6 +17,7 @@ from fedlight.submodels.cost import CostTable
 from fedlight.submodels.coverage import ChannelCoverage, State
 from fedlight.submodels.inputs import Call, ExampleInputs
 from fedlight.submodels.keep import Ratio, choose
+from fedlight.submodels.outputs import output_rows
 from fedlight.submodels.structure import Cost, Group, Structure
 from fedlight.submodels.tracer import trace_structure
 
@@ -30,10 +31,13 @@ class SubmodelPlan:
     A keep set is a bool[num_units] on the CPU; every method takes it by position order of the units, group by group.
     """
 
-    def __init__(self, structure: Structure, builder: Builder, costs: CostTable) -> None:
+    def __init__(
+        self, structure: Structure, builder: Builder, costs: CostTable, output_rows: tuple[str, ...] = ()
+    ) -> None:
         self._structure = structure
         self._builder = builder
         self._costs = costs
+        self._output_rows = output_rows
 
     @classmethod
     def trace(
@@ -65,7 +69,7 @@ class SubmodelPlan:
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         call = Call.of(example_inputs).map(lambda tensor: tensor.to(device, copy=True))
         costs = CostTable.measure(module, call.kwargs or call.args, structure)
-        return cls(structure, Builder(module, structure), costs)
+        return cls(structure, Builder(module, structure), costs, output_rows(module, structure, example_inputs))
 
     @property
     def structure(self) -> Structure:
@@ -86,6 +90,11 @@ class SubmodelPlan:
     def costs(self) -> CostTable:
         """Prices keep sets, and counts without a keep set."""
         return self._costs
+
+    @property
+    def output_rows(self) -> tuple[str, ...]:
+        """Names of the parameters that hold one row per output of the model (:func:`~.outputs.output_rows`)."""
+        return self._output_rows
 
     @property
     def fingerprint(self) -> str:
