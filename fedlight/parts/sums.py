@@ -118,6 +118,58 @@ class CoveredSum:
         return self._counts[name]
 
 
+@final
+class RowSum:
+    """Running sums Σ a m v (:class:`TotalSum`) and Σ a m where m is 1 on the client's rows of its covered entries.
+
+    For tensors of one row per output of the model, which no submodel drops. Counts are full along dim 0 and along
+    pruned dims, also where every client covers everything.
+    """
+
+    def __init__(self) -> None:
+        self._sum = TotalSum()
+        self._like: Mapping[str, Tensor] = {}
+        self._layout: Coverage | None = None
+        self._counts: State = {}
+        self._fresh: set[str] = set()
+
+    def begin(self, like: Mapping[str, Tensor], jobs: Sequence[Job]) -> None:
+        """Start anew, for tensors of the shapes and devices of ``like`` and the round's jobs of all processes."""
+        self._sum.begin(like)
+        self._like = like
+        self._layout = jobs[0].coverage if jobs else None
+        self._fresh = set()
+
+    def add(
+        self, coverage: Coverage, values: Mapping[str, Tensor], weight: float, scale: float, rows: Tensor | None
+    ) -> None:
+        """Add ``weight`` times ``scale`` times the values in ``rows`` (bool[num_outputs]; None: all of them)."""
+        for name, value in values.items():
+            held = torch.zeros(coverage.count_shape(name), dtype=torch.float64, device=value.device)
+            coverage.count_add_(name, held, weight)
+            if rows is not None:
+                mask = rows.to(value.device).view(-1, *[1] * (value.ndim - 1))
+                held, value = held * mask, value * mask
+            self._sum.add(coverage, {name: value}, weight * scale)
+            self._open(name, coverage).add_(held)
+
+    def finish(self, reduce: Reduce) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yield (name, Σ a m v, Σ a m) over all processes; see :meth:`TotalSum.finish`."""
+        for name, total in self._sum.finish(reduce):
+            if self._layout is not None:  # without a job there is no total either
+                count = self._open(name, self._layout)
+                reduce(count)
+                yield name, total, count
+
+    def _open(self, name: str, coverage: Coverage) -> Tensor:
+        if name not in self._fresh:
+            like = self._like[name]
+            shape = (len(like), *coverage.count_shape(name)[1:])
+            self._counts[name] = zeros(self._counts.get(name), shape, like.device)
+            self._fresh.add(name)
+        return self._counts[name]
+
+
 def _add_(total: Tensor, value: Tensor, weight: float) -> None:
     """Add in place, float32 to float64: by pieces that stay in the cache that takes half the time."""
     into, rows = total.view(-1), value.detach().reshape(-1)
