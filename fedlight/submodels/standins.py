@@ -14,8 +14,11 @@ from fedlight.errors import UnsupportedModelError
 from fedlight.submodels.inputs import first_line
 from fedlight.submodels.layers import is_attention, rule_of
 
-_BATCH_NORMS = {2: nn.BatchNorm1d, 3: nn.BatchNorm2d, 4: nn.BatchNorm3d}
-"""The batch norm of the same dims, by the dims of an instance norm's input without its batch."""
+_BATCH_NORMS = {
+    nn.InstanceNorm1d: nn.BatchNorm1d,
+    nn.InstanceNorm2d: nn.BatchNorm2d,
+    nn.InstanceNorm3d: nn.BatchNorm3d,
+}
 
 
 def traceable_copy(module: nn.Module) -> tuple[nn.Module, dict[nn.Module, str]]:
@@ -57,13 +60,18 @@ def traceable_copy(module: nn.Module) -> tuple[nn.Module, dict[nn.Module, str]]:
             names[norm] = name
         elif isinstance(layer, _InstanceNorm):
             # Its own reshape to one long batch looks like channels that are flattened away.
-            copied = _put(copied, name, norm := _BATCH_NORMS[layer._get_no_batch_dim()](layer.num_features))
-            names[norm] = name
+            copied = _put(copied, name, stand_in_norm := _batch_norm_like(layer))
+            names[stand_in_norm] = name
         elif rule_of(layer) is not None:
             names[layer] = name
         else:
             _let_gradients_reach_buffers(layer)
     return copied.requires_grad_(True).eval(), names
+
+
+def _batch_norm_like(layer: _InstanceNorm) -> nn.Module:
+    of_dims = next(found for kind, found in _BATCH_NORMS.items() if isinstance(layer, kind))
+    return of_dims(layer.num_features)
 
 
 class _AttentionStandIn(nn.Linear):
