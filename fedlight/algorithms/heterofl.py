@@ -22,6 +22,8 @@ from fedlight.parts.selection import UniformSelection
 class HeteroFL(Algorithm):
     """Nested widths: a client of level p trains the leading channels of every layer; coverage mean of all.
 
+    Rows of the classifier are averaged over the clients that have the label, where the loss is masked.
+
     E. Diao, J. Ding, V. Tarokh: HeteroFL: Computation and Communication Efficient Federated Learning for Heterogeneous
     Clients. ICLR 2021. Algorithm 1; static batch normalisation and masked cross-entropy of §3.
 
@@ -32,11 +34,9 @@ class HeteroFL(Algorithm):
 
     1. No scaler: it divides by r in training what BatchNorm or GroupNorm right behind it normalises again.
     2. Static batch statistics are estimated on the server's own examples, not on the union of all clients' data.
-    3. Rows of the classifier that a client has no label for are averaged like all others; their update is 0 under the
-       masked loss but for weight decay. The paper's code leaves them out of the count.
-    4. k = round(r C) channels instead of ceil(r C); equal where r C is whole, as in all networks of the paper.
-    5. Attention loses whole heads (of each key-value group), not the last dims of every head.
-    6. Static levels by default; the headline table of the paper draws them anew in every round.
+    3. k = round(r C) channels instead of ceil(r C); equal where r C is whole, as in all networks of the paper.
+    4. Attention loses whole heads (of each key-value group), not the last dims of every head.
+    5. Static levels by default; the headline table of the paper draws them anew in every round.
 
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
@@ -68,6 +68,6 @@ class HeteroFL(Algorithm):
             norm=norm or StaticStatistics(),
             compression=NoCompression(),
             contribution=Uniform(),
-            aggregation=CoverageMean(),
+            aggregation=CoverageMean(label_rows=True),
             schedule=Synchronous(clients_per_round),
         )
