@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from fedlight.errors import ConfigError, FedlightError
 
@@ -62,7 +64,7 @@ def describe(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
         return _one_line(refusal), REFUSED
     if isinstance(error, MisconfigurationException):
         return f"the Trainer refuses its settings: {_one_line(error)}", REFUSED
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frame = _telling_frame(traceback.extract_tb(error.__traceback__))
     what = f"{type(error).__name__}: {_one_line(error) or 'no message'}"
     return (
         f"{arguments[0]} failed: {what} ({frame.filename}:{frame.lineno}); {DEBUG_VARIABLE}=1 shows the traceback",
@@ -77,6 +79,13 @@ def _find(error: BaseException | None, kind: type[FedlightError]) -> FedlightErr
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def _telling_frame(frames: Sequence[traceback.FrameSummary]) -> traceback.FrameSummary:
+    """Return the innermost frame of the user's own code, else of all: most errors show in it and arise in torch."""
+    others = (str(Path(__file__).resolve().parents[1]), sysconfig.get_paths()["stdlib"], "<")
+    own = [frame for frame in frames if "site-packages" not in frame.filename and not frame.filename.startswith(others)]
+    return (own or frames)[-1]
 
 
 def _one_line(error: BaseException) -> str:

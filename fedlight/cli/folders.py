@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from pathlib import Path
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from fedlight.errors import CheckpointError, ConfigError
 
@@ -45,3 +48,14 @@ def version_of(ckpt_path: str | None, root: str | Path) -> int | None:
         return None
     match = re.fullmatch(r"version_(\d+)", path.relative_to(top).parts[0])
     return int(match.group(1)) if match else None
+
+
+def remove_unused(logger: Logger | None) -> None:
+    """Remove the folder of a run that was refused before its first round: it holds TensorBoard's empty file only."""
+    if not isinstance(logger, TensorBoardLogger):
+        return
+    folder = Path(logger.log_dir)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    if files and all(path.name.startswith("events.out.tfevents.") for path in files):
+        logger.finalize("failed")
+        shutil.rmtree(folder, ignore_errors=True)

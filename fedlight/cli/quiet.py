@@ -26,8 +26,6 @@ WARNING_NOISE: Final = {
     r"Be aware that when using `ckpt_path`, callbacks used to create": "validate and test need no callbacks of the fit",
     r".*It is recommended to use .*sync_dist=True.* when logging on epoch level": "every process evaluates all data",
     r"Using `DistributedSampler` with the dataloaders": "fedlight shares clients out itself",
-    r"\s*By default only one JsonargparseDeprecationWarning": "introduces the next one",
-    r"\s*skip_none parameter was deprecated": "Lightning's own use of an older name in jsonargparse",
     r"`isinstance\(treespec, LeafSpec\)` is deprecated": "Lightning's own use of an older name in torch",
     r".*you may want to set.*`use_distributed_sampler=False`": "it is set",
 }

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 import fedlight.algorithms
 import fedlight.fleet
 import fedlight.parts  # noqa: F401 - the imports let configs name their classes without a path
-from fedlight.cli.folders import check_checkpoint_path, check_writable, version_of
+from fedlight.cli.folders import check_checkpoint_path, check_writable, remove_unused, version_of
 from fedlight.cli.messages import explain
 from fedlight.core import Server
 from fedlight.data import FederatedDataModule
@@ -62,7 +62,7 @@ class FedlightCLI(LightningCLI):
             seed_everything_default=0,
             trainer_defaults=TRAINER_DEFAULTS,
             parser_kwargs={**kwargs, **({name: dict(kwargs) for name in SUBCOMMANDS} if run else {})},
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=args,
@@ -124,6 +124,10 @@ class FedlightCLI(LightningCLI):
         if self.subcommand is not None:
             self.model.run_config = self.run_config()
 
+    def full_config(self) -> str:
+        """Return the configuration with all defaults, as ``--print_config`` shows it."""
+        return str(self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False))
+
     def run_config(self) -> str:
         """Return the run's configuration as YAML: what a config file must say to make this run."""
         parser = self._parser(self.subcommand)
@@ -152,9 +156,18 @@ class FedlightCLI(LightningCLI):
             RunSummary(after_test=self.subcommand == "fit" and config.test_after_fit),
         ]
         callbacks = [callback for callback in callbacks if type(callback) not in given]
+        callbacks.append(_SaveConfig(self.full_config()))
         if ModelCheckpoint not in given and config.trainer.enable_checkpointing is not False:
             callbacks += default_checkpoints()
         return callbacks
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except Exception:
+            if self.trainer.is_global_zero:
+                remove_unused(self.trainer.logger)
+            raise
 
     def after_fit(self) -> None:
         """Test the model that the run ended with."""
@@ -172,6 +185,23 @@ def default_checkpoints() -> list[pl.Callback]:
         filename="best", monitor="val/loss", mode="min", enable_version_counter=False, save_top_k=1
     )
     return [_ChooseMonitor([by_accuracy, by_loss]), last, by_accuracy, by_loss]
+
+
+class _SaveConfig(pl.Callback):
+    """Writes ``config.yaml`` into the run's folder; unlike Lightning's own only once nothing was refused in setup.
+
+    Args:
+        text: the configuration.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        if trainer.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "config.yaml").write_text(self._text)
 
 
 class _ChooseMonitor(pl.Callback):

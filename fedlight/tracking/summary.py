@@ -117,7 +117,7 @@ class RunSummary(Callback):
     def _rejected(self) -> str:
         if not self._rejected_clients:
             return "0"
-        worst = sorted(self._rejected_clients, key=lambda client: -self._rejected_clients[client])
+        worst = sorted(self._rejected_clients, key=lambda client: (-self._rejected_clients[client], client))
         names = ", ".join(str(client) for client in worst[:8]) + (", ..." if len(worst) > 8 else "")
         return f"{self._totals['rejected']:.0f} (not finite; clients {names})"
 

@@ -156,6 +156,30 @@ def test_a_module_that_breaks_is_named_with_its_line(capsys):
     assert "bad_net.py:4); FEDLIGHT_DEBUG=1 shows the traceback" in captured.err
 
 
+def test_of_an_error_inside_torch_the_line_of_the_users_module_is_shown(capsys):
+    Path("narrow_net.py").write_text(
+        "import torch\n"
+        "from fedlight.models import MLP\n"
+        "class Narrow(torch.nn.Linear):\n"
+        "    pass\n"
+        "class Net(MLP.__mro__[1]):\n"
+        "    def __init__(self):\n"
+        "        super().__init__(10, torch.zeros(2, 1, 4, 4))\n"
+        "        self.hidden = Narrow(16, 8)\n"
+        "        self.head = torch.nn.Linear(8, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.hidden(x.flatten(1)).relu())\n"
+    )
+    assert main([*FIT, "--model.client", "narrow_net.Net"]) == 1
+    assert "narrow_net.py:11); FEDLIGHT_DEBUG=1 shows the traceback" in capsys.readouterr().err
+
+
+def test_a_refused_run_leaves_no_files(capsys):
+    assert main([*FIT, "--model.algorithm.clients_per_round", "5"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert files_below("out") == set()
+
+
 def test_the_traceback_is_there_on_request(capsys, monkeypatch):
     monkeypatch.setenv("FEDLIGHT_DEBUG", "1")
     assert main([*FIT, "--ckpt_path", "none"]) == 2
