@@ -63,13 +63,15 @@ class SubmodelPlan:
         Raises:
             UnsupportedModelError: submodels would not be exact; names the layer, the pattern and the way out.
         """
-        structure = trace_structure(module, example_inputs, protect, time_limit_s)
-        if check:
-            check_structure(module, structure, example_inputs)
         device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
         call = Call.of(example_inputs).map(lambda tensor: tensor.to(device, copy=True))
-        costs = CostTable.measure(module, call.kwargs or call.args, structure)
-        return cls(structure, Builder(module, structure), costs, output_rows(module, structure, example_inputs))
+        with torch.random.fork_rng(devices=[]):  # what stands in for layers, and the module itself, may draw
+            structure = trace_structure(module, example_inputs, protect, time_limit_s)
+            if check:
+                check_structure(module, structure, example_inputs)
+            costs = CostTable.measure(module, call.kwargs or call.args, structure)
+            rows = output_rows(module, structure, example_inputs)
+        return cls(structure, Builder(module, structure), costs, rows)
 
     @property
     def structure(self) -> Structure:

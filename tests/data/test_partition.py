@@ -10,6 +10,10 @@ from fedlight.errors import ConfigError, DataError
 RULES = [IID(), DirichletByClient(0.3), DirichletByClass(2.0), ClassesPerClient(2), Shards(2)]
 
 
+def name_of(rule: Partition) -> str:
+    return type(rule).__name__
+
+
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
@@ -24,7 +28,7 @@ def class_counts(rule: Partition, labels: np.ndarray, num_clients: int, seed: in
     return np.stack([np.bincount(labels[assignment.of(k)], minlength=num_classes) for k in range(num_clients)])
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 @given(
     labels=st.lists(st.integers(0, 4), min_size=1, max_size=200), num_clients=st.integers(1, 12), seed=st.integers(0, 9)
 )
@@ -42,7 +46,7 @@ def test_no_example_is_lost_or_held_twice(rule, labels, num_clients, seed):
     assert assignment.sizes.min() >= 1
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 def test_the_same_generator_gives_the_same_clients(rule):
     labels = balanced(5, 20)
     first, again, other = (rule.assign(labels, 100, 8, rng(seed)).order for seed in (3, 3, 4))
@@ -50,7 +54,7 @@ def test_the_same_generator_gives_the_same_clients(rule):
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("rule", [IID(), DirichletByClient(0.1)], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", [IID(), DirichletByClient(0.1)], ids=name_of)
 def test_equal_amounts_differ_by_at_most_one(rule):
     assert sorted(rule.assign(balanced(2, 13), 26, 4, rng()).sizes) == [6, 6, 7, 7]
 
@@ -59,19 +63,19 @@ def test_iid_needs_no_labels():
     assert IID().assign(None, 10, 3, rng()).sizes.tolist() == [4, 3, 3]
 
 
-@pytest.mark.parametrize("rule", RULES[1:], ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", RULES[1:], ids=name_of)
 def test_a_label_free_data_set_is_refused_by_label_partitions(rule):
     with pytest.raises(DataError, match=f"{type(rule).__name__}.*no class labels: use fedlight.data.IID"):
         rule.assign(None, 10, 3, rng())
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
 def test_more_clients_than_samples_are_refused(rule):
     with pytest.raises(DataError, match=r"4 examples shared by 5 clients.*num_clients to at most 4"):
         rule.assign(np.array([0, 0, 1, 1]), 4, 5, rng())
 
 
-@pytest.mark.parametrize("rule", [IID(5), DirichletByClient(1, 5), DirichletByClass(1, 5), Shards(1, 5)], ids=str)
+@pytest.mark.parametrize("rule", [IID(5), DirichletByClient(1, 5), DirichletByClass(1, 5), Shards(1, 5)], ids=name_of)
 def test_min_samples_out_of_reach_is_refused(rule):
     with pytest.raises(DataError, match=r"below min_samples = 5: set data.num_clients to at most 2"):
         rule.assign(balanced(2, 6), 12, 3, rng())

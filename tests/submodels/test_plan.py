@@ -10,6 +10,7 @@ from nets import IMAGES, Net, conv, conv_net
 from torch import nn
 
 import fedlight
+from fedlight import models
 from fedlight.submodels import ChannelCoverage, Cost, SubmodelPlan
 
 
@@ -112,3 +113,10 @@ def test_submodels_equal_what_torch_pruning_prunes(name):
         graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, dropped).prune()
     pruned = dict(net.named_parameters())
     assert all(torch.equal(pruned[name], thin[name]) for name in pruned)
+
+
+def test_tracing_leaves_the_global_generator_alone():
+    module = models.LSTM(vocab_size=11, sequence_length=6, hidden_size=8)
+    before = torch.get_rng_state()
+    SubmodelPlan.trace(module, module.example_input_array)
+    assert torch.equal(torch.get_rng_state(), before)
