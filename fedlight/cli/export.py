@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -25,8 +26,9 @@ from fedlight.export.bundle import MANIFEST
 from fedlight.export.onnx_model import require_onnx
 from fedlight.parts.importance import Magnitude
 from fedlight.parts.norm import StaticStatistics
+from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
-from fedlight.tracking.format import percent, quantity
+from fedlight.tracking.format import metric, percent, quantity
 
 
 def run_export(arguments: Sequence[str]) -> None:
@@ -57,6 +59,7 @@ def run_export(arguments: Sequence[str]) -> None:
         origin=origin,
         class_names=_class_names(server.client, data),
         calibration=batches if options.int8 else None,
+        metrics=None if data is None else _validate(thin, data),
     )
     Console().print(_table(manifest, options.out))
 
@@ -112,9 +115,9 @@ def _known_clients(run: SavedRun) -> str:
     return f" (those of {shown}{', ...' if len(known) > 10 else ''} are there)"
 
 
-def _build(client: pl.LightningModule, plan: Any, coverage: Coverage) -> nn.Module:
+def _build(client: pl.LightningModule, plan: SubmodelPlan, coverage: Coverage) -> pl.LightningModule:
     """Return the submodule in its own size, with the global weights that the coverage names."""
-    thin: nn.Module = plan.build(client, coverage.keep)
+    thin = plan.build(client, coverage.keep)
     thin.load_state_dict({**thin.state_dict(), **coverage.slice(client.state_dict())})
     return thin.eval()
 
@@ -146,6 +149,21 @@ def _estimate_statistics(thin: nn.Module, data: FederatedDataModule | None, num_
     StaticStatistics().before_evaluation(thin, None if data is None else data.server(), forward)
 
 
+def _validate(thin: pl.LightningModule, data: FederatedDataModule) -> dict[str, float]:
+    """Return what the module's own ``validation_step`` logs for the submodel on the validation data."""
+    loader = data.val_dataloader()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    # On a copy, since a Trainer leaves traces in the module.
+    return dict(next(iter(trainer.validate(copy.deepcopy(thin), dataloaders=loader, verbose=False)), {}))
+
+
 def _class_names(client: pl.LightningModule, data: FederatedDataModule | None) -> Sequence[str] | None:
     own: Sequence[str] | None = getattr(client, "class_names", None)
     return own or (data.class_names if data is not None else None)
@@ -160,6 +178,8 @@ def _table(manifest: dict[str, Any], out: str) -> Table:
         table.add_row("submodel", f"of client {origin['client']} after round {origin['round']}")
     else:
         table.add_row("submodel", f"ratio {origin['ratio']:g} by {origin['importance']} after round {origin['round']}")
+    for tag, value in sorted((manifest["metrics"] or {}).items()):
+        table.add_row(tag.replace("/", " "), metric(tag, value))
     table.add_row("parameters", quantity(manifest["parameters"]))
     table.add_row("work per example", quantity(manifest["macs"], "MAC"))
     table.add_row(manifest["files"]["float32"], f"{quantity(manifest['num_bytes'], 'B')}, opset {manifest['opset']}")

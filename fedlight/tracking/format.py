@@ -32,3 +32,8 @@ def quantity(value: float, unit: str = "") -> str:
 def percent(share: float) -> str:
     """Return a share in [0, 1] as whole percent."""
     return f"{100 * share:.0f} %"
+
+
+def metric(tag: str, value: float) -> str:
+    """Return an accuracy as percent with two decimals, anything else with four."""
+    return f"{100 * value:.2f} %" if tag.endswith("accuracy") else f"{value:.4f}"

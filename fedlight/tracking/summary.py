@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fedlight.core.types import RoundRecord
-from fedlight.tracking.format import duration, percent, quantity
+from fedlight.tracking.format import duration, metric, percent, quantity
 from fedlight.tracking.record import last_round
 
 
@@ -101,8 +101,7 @@ class RunSummary(Callback):
         table.add_column(overflow="fold")
         table.add_row("rounds", f"{totals['rounds']:.0f}")
         for tag in sorted(self._metrics, key=lambda tag: (not tag.endswith("accuracy"), tag)):
-            value = self._metrics[tag]
-            table.add_row(tag.replace("/", " "), f"{100 * value:.2f} %" if tag.endswith("accuracy") else f"{value:.4f}")
+            table.add_row(tag.replace("/", " "), metric(tag, self._metrics[tag]))
         waiting = totals["waiting_s"] / totals["simulated_s"] if totals["simulated_s"] else 0.0
         table.add_row("simulated time", f"{duration(totals['simulated_s'])} (clients wait {percent(waiting)} of it)")
         table.add_row("wall time", f"{duration(totals['wall_s'])} in rounds")

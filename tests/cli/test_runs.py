@@ -250,6 +250,7 @@ def test_exports_are_what_the_checkpoint_holds(capsys):
     manifest = json.loads(Path("onnx/one/manifest.json").read_text())
     assert manifest["parameters"] == 38_282
     assert manifest["check"]["passed"]
+    assert set(manifest["metrics"]) == {"val/accuracy", "val/loss"}
     import onnxruntime
 
     session = onnxruntime.InferenceSession("onnx/one/model.onnx")
