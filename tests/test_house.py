@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -50,6 +51,11 @@ def imports_of(path, module):
 
 def test_every_source_file_stands_in_a_room():
     assert {module for _, module in source_files() if room_of(module) is None} == {"fedlight"}
+
+
+def test_every_package_is_shipped():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(module for path, module in source_files() if path.name == "__init__.py")
 
 
 def test_rooms_import_only_from_lower_floors():
