@@ -22,6 +22,7 @@ LOG_NOISE: Final = {
 WARNING_NOISE: Final = {
     r".*does not have many workers which may be a bottleneck": "data are indexed in memory; there are no workers",
     r".*The number of training batches \(1\) is smaller than the logging interval": "one batch is one round",
+    r"Total length of `EvaluationBatches` across ranks is zero": "the config switches validation off",
     r"Checkpoint directory .* exists and is not empty": "a resumed run goes on in its own folder",
     r"Be aware that when using `ckpt_path`, callbacks used to create": "validate and test need no callbacks of the fit",
     r".*It is recommended to use .*sync_dist=True.* when logging on epoch level": "every process evaluates all data",

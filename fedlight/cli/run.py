@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import fedlight.algorithms
 import fedlight.fleet
@@ -19,7 +20,7 @@ from fedlight.cli.folders import check_checkpoint_path, check_writable, remove_u
 from fedlight.cli.messages import explain
 from fedlight.core import Server
 from fedlight.data import FederatedDataModule
-from fedlight.errors import ConfigError
+from fedlight.errors import ConfigError, DataError
 from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
 
 SUBCOMMANDS = ("fit", "validate", "test")
@@ -170,9 +171,24 @@ class FedlightCLI(LightningCLI):
             raise
 
     def after_fit(self) -> None:
-        """Test the model that the run ended with."""
-        if self.config_init[str(self.subcommand)].test_after_fit and not self.trainer.interrupted:
+        """Test the model that the run ended with, where there are test data and a ``test_step``."""
+        if not self.config_init[str(self.subcommand)].test_after_fit or self.trainer.interrupted:
+            return
+        if self._can_test():
             self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            return
+        for callback in getattr(self.trainer, "callbacks", ()):
+            if isinstance(callback, RunSummary) and callback.after_test:
+                callback.show(self.trainer)
+
+    def _can_test(self) -> bool:
+        if not is_overridden("test_step", self.model.client, pl.LightningModule):
+            return False
+        try:
+            self.datamodule.test_dataloader()
+        except DataError:
+            return False
+        return True
 
 
 def default_checkpoints() -> list[pl.Callback]:

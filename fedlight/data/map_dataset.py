@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch.utils.data import Dataset
 
 from fedlight.data.examples import DatasetExamples, Splits
@@ -23,7 +21,13 @@ class MapDataset(Source):
         val: a validation split of its own; None to hold examples back from ``train``.
     """
 
-    def __init__(self, train: Dataset[Any], test: Dataset[Any] | None = None, val: Dataset[Any] | None = None) -> None:
+    # Bare Dataset: of subclasses of Dataset[Any] jsonargparse doesn't see the arguments.
+    def __init__(
+        self,
+        train: Dataset,  # type: ignore[type-arg]
+        test: Dataset | None = None,  # type: ignore[type-arg]
+        val: Dataset | None = None,  # type: ignore[type-arg]
+    ) -> None:
         self.train = train
         self.test = test
         self.val = val

@@ -44,19 +44,20 @@ class RunSummary(Callback):
         """Print, unless a test is to follow."""
         self._remember(trainer)
         if not self.after_test:
-            self._print(trainer, "Run finished")
+            self.show(trainer)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print with the test's metrics."""
         self._remember(trainer)
         if self.after_test and self._totals["rounds"]:
-            self._print(trainer, "Run finished")
+            self.show(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """After Ctrl-C, print how far the run came."""
         if isinstance(exception, KeyboardInterrupt) and self._totals["rounds"]:
             self._remember(trainer)
-            self._print(trainer, "Run interrupted")
+            last = _places(trainer).get("last checkpoint")
+            self.show(trainer, "Run interrupted", f"--ckpt_path {last} goes on from here" if last else None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sums so far."""
@@ -86,9 +87,11 @@ class RunSummary(Callback):
         wanted = ("val/", "test/")
         self._metrics |= {tag: float(v) for tag, v in trainer.callback_metrics.items() if tag.startswith(wanted)}
 
-    def _print(self, trainer: pl.Trainer, title: str) -> None:
+    def show(self, trainer: pl.Trainer, title: str = "Run finished", caption: str | None = None) -> None:
+        """Print the table for a Trainer whose run has ended."""
         # Asked for on every process: Lightning broadcasts the log folder.
         table = self.table(trainer, title)
+        table.caption, table.caption_justify = caption, "left"
         if trainer.is_global_zero:
             console = Console()
             console.print(table, soft_wrap=not console.is_terminal)

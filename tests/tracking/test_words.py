@@ -94,6 +94,24 @@ def test_the_table_of_a_resumed_run_counts_all_rounds(make_trainer, stub, capsys
     assert "4.5 kB" in capsys.readouterr().out
 
 
+class Interrupt(pl.Callback):
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_says_how_far_it_came_and_how_to_go_on(make_trainer, stub, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saving = ModelCheckpoint(filename="last", enable_version_counter=False)
+    trainer = make_trainer([RunSummary(), Interrupt(), saving], max_epochs=9, enable_checkpointing=True)
+    with pytest.raises(SystemExit):
+        trainer.fit(stub())
+    out = capsys.readouterr().out
+    assert "Run interrupted" in out
+    assert "│ rounds           │ 2 " in out
+    assert "--ckpt_path checkpoints/last.ckpt goes on from here" in " ".join(out.split())
+
+
 class Plain(pl.LightningModule):
     def __init__(self):
         super().__init__()
