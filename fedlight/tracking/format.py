@@ -8,7 +8,9 @@ THOUSAND = 1000.0
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as ``0.4 s``, ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    """Return seconds as ``440 ms``, ``4.2 s``, ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    if seconds < 0.9995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -13,7 +13,7 @@ from fedlight.tracking.format import duration, percent, quantity
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.44, "0.4 s"), (59.6, "1 min 0 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")],
+    [(0.44, "440 ms"), (4.21, "4.2 s"), (59.6, "1 min 0 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
