@@ -77,14 +77,53 @@ def test_every_arm_is_played_once_before_any_twice(make_state, make_report):
     assert sorted(played[1:]) == [0.0, 0.2, 0.4, 0.6, 0.8]  # the first play has nothing to compare with
 
 
-def test_rejected_and_unvalued_clients_teach_nothing(make_state, make_report):
-    part = DiscountedUCB([0.0, 0.5])
-    for round_idx in range(3):
+def test_a_rejected_play_counts_and_is_rewarded_nothing(make_state, make_report):
+    part = DiscountedUCB([0.0, 0.5], discount=0.5)
+    part.observe(make_state(0), [make_report(0, 0.5, accepted=False), make_report(1, 0.0, contribution=0.1)])
+    part.observe(make_state(1), [make_report(0, 0.5, contribution=0.1), make_report(1, 0.0, contribution=math.inf)])
+    state = part.state_dict()
+    assert state["clients"].tolist() == [0, 1]
+    assert state["counts"].tolist() == [[0.0, 1.0], [1.0, 0.0]]  # client 0's second return is its first value
+    assert not state["sums"].any()
+    assert part.metrics() == {
+        "bandit/plays/0": 1.0, "bandit/reward/0": 0.0, "bandit/plays/0.5": 0.5, "bandit/reward/0.5": 0.0,
+    }  # fmt: skip
+    assert part.choose(make_state(2), [0]) == {0: 0.0}
+
+
+def test_a_bandit_leaves_the_arm_that_diverges(make_state, make_report):
+    """Ratio 0 is always rejected for client 0: it is tried, and tried again now and then."""
+    part, played = DiscountedUCB(bonus_scale=0.25), []
+    for round_idx in range(60):
+        chosen = part.choose(make_state(round_idx), [0, 1, 2])
+        played.append(chosen[0])
         part.observe(
-            make_state(round_idx), [make_report(0, 0.5, contribution=0.1, accepted=False), make_report(1, 0.5)]
+            make_state(round_idx),
+            [
+                make_report(n, r, 1.0 + n, contribution=math.sin(round_idx + n), accepted=(n, r) != (0, 0.0))
+                for n, r in chosen.items()
+            ],
         )
-    assert len(part.state_dict()["clients"]) == 0
-    assert part.metrics() == {"bandit/plays/0": 0.0, "bandit/plays/0.5": 0.0}
+    assert 1 <= played.count(0.0) <= 12  # a fifth is what random play gives it
+
+
+@pytest.mark.parametrize(
+    ("value", "way_out"), [("contribution", "CosineGradient"), ("local_loss", "return the loss from training_step")]
+)
+def test_a_bandit_without_a_value_says_so(value, way_out, make_state, make_report):
+    part = DiscountedUCB([0.0, 0.5], value=value)
+    part.observe(make_state(0), [])
+    part.observe(make_state(0), [make_report(0, 0.5, accepted=False)])  # this says nothing of the others
+    with pytest.raises(ConfigError, match=way_out):
+        part.observe(make_state(1), [make_report(0, 0.5), make_report(1, 0.5)])
+
+
+def test_a_client_without_a_value_is_passed_over(make_state, make_report):
+    part = DiscountedUCB([0.0, 0.5])
+    feed(part, make_state, make_report, 0, [(0, 0.5, 1.0, 0.1), (1, 0.5, 1.0, None)])
+    feed(part, make_state, make_report, 1, [(1, 0.5, 1.0, None)])
+    assert part.state_dict()["clients"].tolist() == [0]
+    assert not part.state_dict()["counts"].any()
 
 
 def test_bandits_survive_a_restart(make_state, make_report):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
@@ -16,6 +17,12 @@ from fedlight.parts.ratio.arms import discounted, upper_bounds
 from fedlight.parts.ratio.fixed import check_ratios
 
 _MAX_ARMS = 6
+_WAYS_OUT = {
+    "contribution": "the algorithm's contribution scores no client; use one that does (CosineGradient), or "
+    "value='local_loss'",
+    "local_loss": "no client reports train/loss; return the loss from training_step, log it under that tag, or use "
+    "value='contribution'",
+}
 
 
 @final
@@ -28,8 +35,9 @@ class DiscountedUCB(Ratio):
     are mapped to [0, 1] (smallest to largest; ½ where all are equal), since they shrink as training slows; and there
     are at most 6 arms, since a client plays some tens of times.
 
-    A client gives a reward from its second accepted return on: Δvalue compares it with the one before. One agent per
-    client that was ever chosen: 2 numbers per arm and 3 more.
+    A client gives a reward from its second accepted return on: Δvalue compares it with the one before. A play whose
+    update was rejected, or whose value isn't finite, is rewarded 0, the worst: an arm that diverges must not stay
+    unplayed. One agent per client that was ever chosen: 2 numbers per arm and 3 more.
 
     Args:
         ratios: the arms, each in [0, 1).
@@ -96,24 +104,30 @@ class DiscountedUCB(Ratio):
         return chosen
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
-        """Reward the arms of the clients that have just finished."""
+        """Reward the arms of the clients that have just finished.
+
+        Raises:
+            ConfigError: clients were accepted, and no value has ever come from anyone.
+        """
         self._round_idx = state.round_idx
-        valued = [report for report in reports if report.accepted and self._value_of(report) is not None]
-        self._register([report.client for report in valued])
+        accepted = [report for report in reports if report.accepted]
+        valued = [(report, value) for report in accepted if (value := self._value_of(report)) is not None]
+        if accepted and not valued and bool(np.isnan(self._value).all()):
+            raise ConfigError(f"DiscountedUCB has nothing to learn from: {_WAYS_OUT[self.value]}")
+        failed = [report for report in reports if not report.accepted]
+        failed += [report for report, value in valued if not math.isfinite(value)]
+        finite = [(report, value) for report, value in valued if math.isfinite(value)]
+        self._register([report.client for report in (*failed, *(report for report, _ in finite))])
+        for report in failed:
+            self._reward(report, 0.0, state.round_idx)
         gains: list[tuple[Report, float]] = []
-        for report in valued:
-            row, value = self._row[report.client], self._value_of(report)
-            assert value is not None  # noqa: S101 - filtered above
+        for report, value in finite:
+            row = self._row[report.client]
             if not np.isnan(self._value[row]):
                 gains.append((report, value - self._value[row]))
             self._value[row] = value
-        if not gains:
-            return
-        mean_s = float(np.mean([report.timing.total_s for report in reports]))
-        distance_s = np.array([abs(report.timing.total_s - mean_s) for report, _ in gains])
-        rewards = np.array([gain for _, gain in gains]) / np.maximum(distance_s, max(self.floor * mean_s, 1e-12))
-        for (report, _), reward in zip(gains, _to_unit_range(rewards), strict=True):
-            self._reward(report, float(reward), state.round_idx)
+        if gains:
+            self._reward_gains(reports, gains, state.round_idx)
 
     def metrics(self) -> dict[str, float]:
         """Return discounted plays and mean reward of every arm, over all clients."""
@@ -165,6 +179,13 @@ class DiscountedUCB(Ratio):
             return report.contribution
         loss = report.metrics.get("train/loss")
         return None if loss is None else -loss
+
+    def _reward_gains(self, reports: Sequence[Report], gains: Sequence[tuple[Report, float]], round_idx: int) -> None:
+        mean_s = float(np.mean([report.timing.total_s for report in reports]))
+        distance_s = np.array([abs(report.timing.total_s - mean_s) for report, _ in gains])
+        rewards = np.array([gain for _, gain in gains]) / np.maximum(distance_s, max(self.floor * mean_s, 1e-12))
+        for (report, _), reward in zip(gains, _to_unit_range(rewards), strict=True):
+            self._reward(report, float(reward), round_idx)
 
     def _reward(self, report: Report, reward: float, round_idx: int) -> None:
         if report.ratio not in self.ratios:
