@@ -357,9 +357,52 @@ def test_what_is_logged_is_averaged_over_examples(loop):
     update = run(Logging(), loop(epochs=2), Examples(torch.zeros(7, 1), y, batch_size=3))
     expected = {
         "mean": 10 / 7, "step": 10 / 7, "sum": 14, "max": 2, "forced": 1, "accuracy": 6 / 7,
-        "all/MulticlassAccuracy": 6 / 7, "all/MulticlassF1Score": 6 / 7,
+        "all/MulticlassAccuracy": 6 / 7, "all/MulticlassF1Score": 6 / 7, "train/loss": 0.5 * 18 / 7,
     }  # fmt: skip
     assert update.metrics == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_loss_is_reported_unless_the_module_does(loop):
+    class Speaking(Scalar):
+        def training_step(self, batch, batch_idx):
+            self.log("train/loss", 3.0)
+            return super().training_step(batch, batch_idx)
+
+    data = targets(1.0, 1.0, 1.0, 3.0, batch_size=3)  # in batches of 3 and 1, each counts by its examples
+    assert run(Scalar(lr=0.0), loop(epochs=2), data).metrics == {"train/loss": pytest.approx((3 * 0.5 + 4.5) / 4)}
+    assert run(Speaking(lr=0.0), loop(), data).metrics == {"train/loss": 3.0}
+
+
+def test_the_loss_of_summed_gradients_and_of_manual_steps():
+    class Stepping(Manual):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            return 0.5 * (self.w.detach() - batch[1]).square().mean()
+
+    data = targets(1.0, 1.0, 1.0, 1.0, batch_size=2)
+    summing = TrainerLoop(trainer_kwargs={"accumulate_grad_batches": 2})
+    assert run(Scalar(lr=0.0), summing, data).metrics == {"train/loss": 0.5}
+    assert run(Stepping(lr=0.0), TrainerLoop(), data).metrics == {"train/loss": 0.5}
+    assert run(Manual(lr=0.0), TrainerLoop(), data).metrics == {}  # it returns nothing
+
+
+def test_a_batch_of_unknown_size_counts_once():
+    class Hidden:
+        def __init__(self, y):
+            self.y = y
+
+    class Wrapped(Scalar):
+        def training_step(self, batch, batch_idx):
+            return super().training_step((None, batch.y), batch_idx)
+
+    class Batches(Examples):
+        def epoch(self, generator):
+            for _, y in super().epoch(generator):
+                yield Hidden(y)
+
+    y = torch.tensor([1.0, 1.0, 1.0])
+    assert run(Wrapped(lr=0.0), LeanLoop(), Batches(y[:, None], y, 2)).metrics == {"train/loss": 0.5}
 
 
 def test_what_cannot_be_logged_is_said():
@@ -390,8 +433,8 @@ def test_hooks_of_a_trainer_are_refused_by_name(hook):
 
 
 class Manual(Scalar):
-    def __init__(self):
-        super().__init__()
+    def __init__(self, **options):
+        super().__init__(**options)
         self.automatic_optimization = False
 
     def training_step(self, batch, batch_idx):

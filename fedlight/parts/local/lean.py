@@ -16,7 +16,7 @@ from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import UnsupportedClientError
-from fedlight.parts.local.logits import LogitMask
+from fedlight.parts.local.logits import LogitMask, masked_logits
 from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill, Recipe
 from fedlight.parts.local.records import Records
@@ -81,10 +81,7 @@ class LeanLoop(Local):
         trainer = NoTrainer(type(module).__name__, _NO_TRAINER)
         with ExitStack() as lent:
             lent.enter_context(patched(module, log=records.log, _trainer=trainer))
-            mask = None
-            if recipe.masked_logits is not None:
-                mask = LogitMask(module, data, task, recipe.masked_logits)
-                lent.enter_context(patched(module, forward=mask.forward))
+            mask = lent.enter_context(masked_logits(module, data, task, recipe.masked_logits))
             optimizer = recipe.make_optimizer(module, module.configure_optimizers, task.lr_factor)
             watch.attach(optimizer)
             run = _Run(module, optimizer, records, watch, recipe.gradient_clip_norm, mask)
@@ -133,7 +130,7 @@ class _Run:
             outputs = self._step(batch, batch_idx)
             trainer.global_step += 1
             module.on_train_batch_end(outputs, batch, batch_idx)
-            records.end_batch()
+            records.end_batch(outputs)
             if trainer.global_step == steps:
                 return
 

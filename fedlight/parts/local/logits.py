@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import DataError, UnsupportedClientError
+from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill
 
 
@@ -64,3 +67,16 @@ class LogitMask:
                 f"masked_logits needs {self._name}.training_step to get its logits from self(...), which it didn't "
                 "call: call self(...) there, or leave masked_logits out"
             )
+
+
+@contextmanager
+def masked_logits(
+    module: pl.LightningModule, data: ClientData, task: ClientTask, fill: Fill | None
+) -> Iterator[LogitMask | None]:
+    """Mask the module's ``forward`` meanwhile; None where there is nothing to fill."""
+    if fill is None:
+        yield None
+        return
+    mask = LogitMask(module, data, task, fill)
+    with patched(module, forward=mask.forward):
+        yield mask

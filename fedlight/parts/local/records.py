@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from operator import add
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.utilities.data import extract_batch_size
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
@@ -17,6 +20,7 @@ _REDUCTIONS: dict[Any, str] = {
     "mean": "mean", torch.mean: "mean", "sum": "sum", torch.sum: "sum", sum: "sum",
     "max": "max", torch.max: "max", max: "max", "min": "min", torch.min: "min", min: "min",
 }  # fmt: skip
+_LOSS = "train/loss"
 
 
 class Records:
@@ -25,6 +29,7 @@ class Records:
     A logged value counts with the examples of its batch, over all local steps; ``on_step`` and ``on_epoch`` make no
     difference (a round is one point on the server's axis), and with ``logger=False`` nothing is kept.
     A logged torchmetrics object is computed at the end of every epoch and reset; epochs count with their examples.
+    ``train/loss`` is always there: the mean of what ``training_step`` returned, unless the module logs that name.
 
     Args:
         then: what else is called with the arguments of every ``self.log``.
@@ -35,6 +40,7 @@ class Records:
         self._totals: dict[str, tuple[Any, float]] = {}
         self._reductions: dict[str, str] = {}
         self._metrics: dict[str, Metric | MetricCollection] = {}
+        self._losses: tuple[Any, float] = (0.0, 0.0)  # sum, examples
         self._batch: Any = None
         self._batch_size: int | None = None
         self._epoch_examples = 0
@@ -95,17 +101,25 @@ class Records:
         self._epoch_examples = 0
         self.begin_batch(None)
 
-    def end_batch(self) -> None:
-        """Count the batch, if metrics were logged in it."""
+    def end_batch(self, outputs: Any, scale: float = 1.0) -> None:
+        """Count the batch, if metrics were logged in it, and ``scale`` times the loss of ``outputs``."""
         if self._metrics:
             self._epoch_examples += self._size()
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else None
+        if loss is None or _LOSS in self._totals or _LOSS in self._metrics:
+            return
+        total, num_examples = self._losses
+        size = self._size_or_one()
+        self._losses = total + _number(_LOSS, loss) * (scale * size), num_examples + size
 
     def results(self) -> dict[str, float]:
         """Return one number per name, in the order in which they were first logged."""
-        return {
+        results = {
             name: float(total / weight if self._reductions[name] == "mean" else total)
             for name, (total, weight) in self._totals.items()
         }
+        total, num_examples = self._losses
+        return {_LOSS: float(total / num_examples), **results} if num_examples else results
 
     def _add(self, name: str, value: Any, batch_size: int | None, reduce_fx: Any) -> None:
         reduction = _REDUCTIONS.get(reduce_fx)
@@ -128,6 +142,15 @@ class Records:
         if self._batch_size is None:
             self._batch_size = 1 if self._batch is None else extract_batch_size(self._batch)
         return self._batch_size
+
+    def _size_or_one(self) -> int:
+        """Return the examples of the batch, 1 where that can't be told: nobody asked for its size."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PossibleUserWarning)  # several sizes to choose from
+                return self._size()
+        except MisconfigurationException:
+            return 1
 
 
 def _number(name: str, value: Any) -> Any:

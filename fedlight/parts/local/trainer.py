@@ -21,7 +21,7 @@ from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import ConfigError, UnsupportedClientError
-from fedlight.parts.local.logits import LogitMask
+from fedlight.parts.local.logits import LogitMask, masked_logits
 from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill, Recipe
 from fedlight.parts.local.records import Records
@@ -112,10 +112,7 @@ class TrainerLoop(Local):
             lent.enter_context(patched(module, log=records.log))
             if module.automatic_optimization:
                 lent.enter_context(patched(module, configure_optimizers=configured))
-            mask = None
-            if recipe.masked_logits is not None:
-                mask = LogitMask(module, data, task, recipe.masked_logits)
-                lent.enter_context(patched(module, forward=mask.forward))
+            mask = lent.enter_context(masked_logits(module, data, task, recipe.masked_logits))
             lent.enter_context(_quiet())
             trainer = self._trainer(device, _Observer(records, watch, mask))
             generator = torch_generator(task.seed, task.round_idx, task.client, "batches")
@@ -184,7 +181,8 @@ class _Observer(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._records.end_batch()
+        # Lightning divides the loss by the batches that it sums gradients over.
+        self._records.end_batch(outputs, trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._records.end_epoch(reset=False)
