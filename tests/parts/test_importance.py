@@ -7,6 +7,7 @@ import torch
 
 from fedlight.errors import ConfigError
 from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.importance.units import UnitSums
 from fedlight.submodels import ChannelCoverage, MaskCoverage
 
 PARAMETERS = ("a.weight", "a.bias", "b.weight", "c.weight", "c.bias")
@@ -169,6 +170,41 @@ def test_processes_add_up_to_the_run_of_one(plan, make_state, make_update, alone
 
     for scores in two_processes(run):
         torch.testing.assert_close(scores, single.scores(make_state(1), 0), rtol=1e-12, atol=0)
+
+
+def test_sums_over_processes_are_taken_where_the_weights_are(make_state, weights):
+    """NCCL sums tensors on GPUs only; the device "meta" stands for one."""
+    seen = []
+
+    def reduce(tensor):
+        seen.append(tensor.device.type)
+        raise InterruptedError
+
+    importance = ClientStatistic("sq_grad")
+    importance.begin(make_state(weights={name: value.to("meta") for name, value in weights.items()}))
+    with pytest.raises(InterruptedError):
+        importance.finish(reduce)
+    assert seen == ["meta"]
+
+
+def test_statistics_that_overflow_are_left_out(plan, make_state, make_update, alone):
+    good, bad = (arrival(plan, range(10), make_update, client) for client in (0, 1))
+    bad[1].statistics["sq_grad"]["a.bias"][2] = math.inf
+    importance, expected = ClientStatistic("sq_grad"), ClientStatistic("sq_grad")
+    run_round(importance, make_state(), [good, bad], alone)
+    run_round(expected, make_state(), [good], alone)
+    assert torch.equal(importance.scores(make_state(1), 0), expected.scores(make_state(1), 0))
+
+
+def test_units_are_summed_in_float64(plan):
+    """2^24 + 1 is no float32, 2048 + 1 no float16: a unit's sum must not lose its small entries."""
+    for dtype, large in ((torch.float32, 2.0**24), (torch.float16, 2048.0)):
+        values = {"a.weight": torch.ones(4, 2, dtype=dtype), "b.weight": torch.ones(6, 4, 1, dtype=dtype)}
+        values["a.weight"][:, 0] = large
+        values["b.weight"][0] = large
+        sums = UnitSums(plan.structure)(values.get)
+        assert sums[:4].tolist() == [large + 1 + large + 5] * 4  # a row of a, a column of b
+        assert sums[4:].tolist() == [4 * large] + [4.0] * 5
 
 
 def test_wrong_options_are_refused():

@@ -67,9 +67,10 @@ class ClientStatistic(Importance):
         self._structure = state.plan.structure
         self._of_units = UnitSums(self._structure)
         self._sums = torch.zeros(2, state.plan.num_units, dtype=torch.float64)  # of statistics, of steps
+        self._device = next(iter(state.weights.values())).device
 
     def add(self, coverage: Coverage, update: Update) -> None:
-        """Take in one client's statistics."""
+        """Take in one client's statistics; none of them if their sums aren't finite."""
         values = update.statistics.get(self.name, {})
         num_steps = 1 if self.name == "abs_change" else update.num_steps
         masks = coverage.masks or {}
@@ -80,13 +81,17 @@ class ClientStatistic(Importance):
                 return None
             return masks[name].float() if name in masks else torch.ones(()).expand(values[name].shape)
 
-        self._sums[0] += self._of_units(values.get, coverage.keep)
+        sums = self._of_units(values.get, coverage.keep)
+        if not bool(torch.isfinite(sums).all()):
+            return  # a square can overflow where the update doesn't, and would stay for good
+        self._sums[0] += sums
         self._sums[1] += num_steps * self._of_units(held, coverage.keep)
 
     def finish(self, reduce: Reduce) -> None:
         """Close the round and smooth."""
-        reduce(self._sums)
-        totals, steps = self._sums
+        sums = self._sums.to(self._device)  # NCCL sums on GPUs only
+        reduce(sums)
+        totals, steps = sums.cpu()
         held = steps > 0
         if not len(self._seen):
             self._smoothed, self._seen = torch.zeros_like(totals), torch.zeros_like(held)

@@ -54,14 +54,14 @@ class UnitSums:
                 continue
             units = axis if keep is None else axis[(axis < 0) | keep[axis]]  # keep[-1] is read but not used
             owned = units >= 0
-            sums.index_add_(0, units[owned], _sum_others(value, dim).to("cpu", torch.float64)[owned])
+            sums.index_add_(0, units[owned], _sum_others(value, dim).cpu()[owned])
         return sums
 
 
 def _sum_others(value: Tensor, dim: int) -> Tensor:
-    """Sum over all dims but one; leading dims go first, since rows of memory add up fastest."""
-    before = value.flatten(0, dim - 1).sum(0) if dim > 0 else value
-    return before.flatten(1).sum(1) if before.dim() > 1 else before
+    """Sum over all dims but one, in float64; leading dims go first, since rows of memory add up fastest."""
+    before = value.flatten(0, dim - 1).sum(0, dtype=torch.float64) if dim > 0 else value
+    return before.flatten(1).sum(1, dtype=torch.float64) if before.dim() > 1 else before.to(torch.float64)
 
 
 def _first_layer(group: Group, structure: Structure) -> tuple[str, int]:
