@@ -15,7 +15,7 @@ from fedlight.core.algorithm import Algorithm
 from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
 from fedlight.core.clock import Clock
 from fedlight.core.cohort import Cohort
-from fedlight.core.evaluation import example_inputs, muted, speaking_for
+from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
 from fedlight.core.processes import Processes
 from fedlight.core.slots import Fleet
 from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundState, State, Work
@@ -34,7 +34,8 @@ class Server(pl.LightningModule):
     The round sets the gradient of the global parameters to minus the aggregate update and steps the server
     optimizer: θ ← θ - lr · (-U). SGD with lr 1 is FedAvg, with momentum FedAvgM, Adam is FedAdam (Reddi et al. 2021,
     Adaptive Federated Optimization, algorithm 2). ``global_step`` counts rounds, and checkpoints, resume, loggers,
-    early stopping and several processes are Lightning's own.
+    early stopping and several processes are Lightning's own. Evaluation is the client's own: its ``validation_step``,
+    ``test_step``, the hooks around them and those of their batches are called on the global model.
 
     Args:
         client: the network to train and how a client trains it: any LightningModule with ``example_input_array``.
@@ -80,6 +81,7 @@ class Server(pl.LightningModule):
         self.clock = Clock()
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
+        lend_hooks(client, self)
         if init_weights is not None:
             load_init_weights(client, init_weights)
 
@@ -87,9 +89,9 @@ class Server(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Trace the client's architecture once; in a fit also check the parts and draw the fleet."""
+        refuse_unheard(self.client)
         if not hasattr(self, "plan"):
-            inputs = example_inputs(self.client)
-            self.plan = SubmodelPlan.trace(self.client, inputs, protect=self.protect)
+            self.plan = SubmodelPlan.trace(self.client, example_call(self.client), protect=self.protect)
         if stage != "fit":
             return
         num_clients = len(self.data.num_examples)
@@ -128,22 +130,14 @@ class Server(pl.LightningModule):
             scheduler.step()
 
     def on_validation_start(self) -> None:
-        """Ready the normalisation layers for evaluation."""
+        """Ready the normalisation layers for evaluation, then call the client's own hook."""
         self._prepare_evaluation()
+        call_hook(self.client, self, "on_validation_start")
 
     def on_test_start(self) -> None:
-        """Ready the normalisation layers for evaluation."""
+        """Ready the normalisation layers for evaluation, then call the client's own hook."""
         self._prepare_evaluation()
-
-    def validation_step(self, batch: Any, batch_idx: int) -> Any:
-        """Evaluate the global model by the client's own ``validation_step``."""
-        with speaking_for(self.client, self):
-            return self.client.validation_step(batch, batch_idx)
-
-    def test_step(self, batch: Any, batch_idx: int) -> Any:
-        """Evaluate the global model by the client's own ``test_step``."""
-        with speaking_for(self.client, self):
-            return self.client.test_step(batch, batch_idx)
+        call_hook(self.client, self, "on_test_start")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs: the parts' memory, the clock, the jobs in flight, the round."""
@@ -245,8 +239,9 @@ class Server(pl.LightningModule):
         server_data = data.server() if isinstance(data, FederatedData) else None
 
         def forward(batch: Any) -> None:
-            with torch.no_grad(), muted(self.client):
-                self.client.training_step(self.trainer.strategy.batch_to_device(batch), 0)
+            batch = self._on_before_batch_transfer(batch)
+            with torch.no_grad():
+                run_forward(self.client, self.trainer.strategy.batch_to_device(batch))
 
         self.algorithm.norm.before_evaluation(self.client, server_data, forward)
 
