@@ -185,15 +185,36 @@ def test_masks_are_shared_dropped_and_survive_a_restart(make_state, plan, weight
     for client in (0, 1):
         first.extract(make_state(0), client, 0.5, lambda: UP)
     weights["a.weight"].neg_().add_(1.0)
-    first.extract(make_state(1), 0, 0.5, lambda: UP)
-    assert len(first.state_dict()["keys"]) == 2
+    now = first.extract(make_state(1), 0, 0.5, lambda: UP)
+    assert len(first.state_dict()["maps"]) == 2
+    assert all(bits.dtype == torch.uint8 and len(bits) == 7 for bits in first.state_dict()["maps"].values())  # 50 bits
     first.extract(make_state(1), 1, 0.5, lambda: UP)
-    assert len(first.state_dict()["keys"]) == 1
+    assert len(first.state_dict()["maps"]) == 1
     second = Weights()
     second.load_state_dict(first.state_dict())
-    for name, mask in first.last(plan, 1).masks.items():
-        assert torch.equal(second.last(plan, 1).masks[name], mask)
+    for extraction in (first, second):
+        for name, mask in extraction.last(plan, 1).masks.items():
+            assert torch.equal(mask, now.masks[name])
     assert second.last(plan, 9) is None
+    for client, ratio in ((1, 0.2), (0, 0.2), (1, 0.5)):  # a map comes back in the round in which it went
+        first.extract(make_state(1), client, ratio, lambda: UP)
+    assert torch.equal(first.last(plan, 1).masks["a.weight"], now.masks["a.weight"])
+
+
+def test_equal_masks_of_many_rounds_are_kept_once(make_state, plan):
+    extraction = Weights()
+    for round_idx in range(20):  # a client each, and none comes back
+        coverage = extraction.extract(make_state(round_idx), round_idx, 0.0, lambda: UP)
+        assert coverage.is_full
+    assert len(extraction.state_dict()["maps"]) == 1
+    assert extraction.last(plan, 3).is_full
+
+
+def test_masks_of_another_model_are_refused(plan):
+    extraction = Weights()
+    extraction.load_state_dict({"maps": {"one": torch.zeros(9, dtype=torch.uint8)}, "clients": {0: "one"}})
+    with pytest.raises(CheckpointError, match="9 bytes don't fit a model of 50 masked weights"):
+        extraction.last(plan, 0)
 
 
 def test_a_shielded_choice_of_everything_is_the_plain_choice(make_state, plan):

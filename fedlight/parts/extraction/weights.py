@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, final
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from fedlight.core.slots import Extraction
 from fedlight.core.types import RoundState
-from fedlight.errors import ConfigError
+from fedlight.errors import CheckpointError, ConfigError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage, MaskCoverage
 from fedlight.submodels.structure import Cost
@@ -30,6 +31,8 @@ class Weights(Extraction):
     it is sent as the cheapest of dense (4 bytes per weight), bitmap (n / 8 + 4 per kept weight) and
     coordinates (8 per kept weight).
 
+    Every client's last masks are remembered, a bit per weight for each distinct map; a map goes with its last client.
+
     Args:
         scope: ``layer``: every tensor loses the ratio; ``global``: one threshold over all of them.
     """
@@ -38,8 +41,10 @@ class Weights(Extraction):
         if scope not in ("layer", "global"):
             raise ConfigError(f"scope={scope!r} is not a pruning scope: use 'layer' or 'global'")
         self.scope = scope
-        self._clients: dict[int, tuple[int, float]] = {}  # client: (round, ratio) of its masks
-        self._masks: dict[tuple[int, float], Masks] = {}
+        self._clients: dict[int, str] = {}  # client: key of its last map
+        self._maps: dict[str, Tensor] = {}  # key: masks as bits, one after the other in the order of _maskable
+        self._round_idx = -1
+        self._drawn: dict[float, tuple[str, Tensor, Masks]] = {}  # of this round, by ratio
 
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
         """Return the cost at a ratio; exact in the ``layer`` scope, priced as if layer-wise in the ``global`` one."""
@@ -53,33 +58,33 @@ class Weights(Extraction):
 
     def extract(self, state: RoundState, client: int, ratio: float, scores: Callable[[], Tensor]) -> Coverage:
         """Return the masks of this round and ratio; unit scores aren't asked for."""
-        key = (state.round_idx, ratio)
-        if key not in self._masks:
-            self._masks[key] = self._draw(state, ratio)
-        self._clients[client] = key
-        in_use = set(self._clients.values())
-        self._masks = {known: masks for known, masks in self._masks.items() if known in in_use}
-        return MaskCoverage(state.plan.structure, self._masks[key])
+        if state.round_idx != self._round_idx:
+            self._round_idx, self._drawn = state.round_idx, {}
+        if ratio not in self._drawn:
+            masks = self._draw(state, ratio)
+            bits = _pack(masks)
+            self._drawn[ratio] = hashlib.sha256(bits.numpy().tobytes()).hexdigest(), bits, masks
+        key, bits, masks = self._drawn[ratio]
+        before = self._clients.get(client)
+        self._clients[client], self._maps[key] = key, bits
+        if before is not None and before not in self._clients.values():
+            del self._maps[before]
+        return MaskCoverage(state.plan.structure, masks)
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the client's last masks, None if it never had any."""
         if client not in self._clients:
             return None
-        return MaskCoverage(plan.structure, self._masks[self._clients[client]])
+        return MaskCoverage(plan.structure, _unpack(self._maps[self._clients[client]], plan))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the masks in use, one bit per weight, and who has which."""
-        keys = list(self._masks)
-        packed = [{name: (_pack(mask), list(mask.shape)) for name, mask in self._masks[key].items()} for key in keys]
-        return {"keys": keys, "masks": packed, "clients": dict(self._clients)}
+        """Return the distinct masks in use, one bit per weight, and who has which."""
+        return {"maps": dict(self._maps), "clients": dict(self._clients)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
-        self._clients = dict(state["clients"])
-        self._masks = {
-            key: {name: _unpack(bits, shape) for name, (bits, shape) in packed.items()}
-            for key, packed in zip(state["keys"], state["masks"], strict=True)
-        }
+        self._maps, self._clients = dict(state["maps"]), dict(state["clients"])
+        self._round_idx, self._drawn = -1, {}
 
     def _draw(self, state: RoundState, ratio: float) -> Masks:
         sizes = {name: state.weights[name].detach().abs() for name in _maskable(state.plan)}
@@ -126,9 +131,18 @@ def _largest(value: Tensor, count: int) -> Tensor:
     return mask.view(value.shape)
 
 
-def _pack(mask: Tensor) -> Tensor:
-    return torch.from_numpy(np.packbits(mask.cpu().numpy()))
+def _pack(masks: Masks) -> Tensor:
+    flat = [mask.flatten().cpu().numpy() for mask in masks.values()]
+    return torch.from_numpy(np.packbits(np.concatenate(flat) if flat else np.zeros(0, dtype=bool)))
 
 
-def _unpack(bits: Tensor, shape: list[int]) -> Tensor:
-    return torch.from_numpy(np.unpackbits(bits.numpy(), count=int(np.prod(shape))).astype(bool).reshape(shape))
+def _unpack(bits: Tensor, plan: SubmodelPlan) -> Masks:
+    sizes = {name: _size(plan, name) for name in _maskable(plan)}
+    if len(bits) != (sum(sizes.values()) + 7) // 8:
+        raise CheckpointError(
+            f"client masks of {len(bits)} bytes don't fit a model of {sum(sizes.values())} masked weights: "
+            "resume with the architecture of that run"
+        )
+    flat = torch.from_numpy(np.unpackbits(bits.numpy(), count=sum(sizes.values())).astype(bool))
+    parts = zip(sizes, flat.split_with_sizes(list(sizes.values())), strict=True)
+    return {name: part.view(plan.structure.shapes[name]) for name, part in parts}
