@@ -59,7 +59,8 @@ class Cohort:
     ) -> tuple[State, list[Report]]:
         """Train what is not trained yet, and return the aggregate update in full shape and a report per job.
 
-        A client whose update holds NaN or infinity is left out of everything and reported as not accepted.
+        A client whose update holds NaN or infinity is left out of everything and reported as not accepted; of its
+        metrics only those that aren't finite are left out.
         """
         parts, reduce = self._parts, self._processes.reduce
         weights = parts.contribution.weights(state, [job.client for job in finished])
@@ -70,7 +71,7 @@ class Cohort:
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
             update = self._train(state, job, torch_device)
-            returned[job.key] = _Returned(update.is_finite(), update.metrics, update.upload_bytes)
+            returned[job.key] = _Returned(update.is_finite(), update.finite_metrics(), update.upload_bytes)
             if not returned[job.key].accepted:
                 continue
             parts.importance.add(job.coverage, update)

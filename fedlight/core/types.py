@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -153,11 +154,20 @@ class Update:
     labels: Tensor | None = None
 
     def is_finite(self) -> bool:
-        """Return whether every entry is a finite number."""
+        """Return whether every entry that the server would merge is a finite number: weights, buffers, statistics.
+
+        Metrics don't count: what a module logs may be undefined (the AUROC of a single class, say) while it trains
+        well. :meth:`finite_metrics` leaves those out.
+        """
+        statistics = (value for state in self.statistics.values() for value in state.values())
         return all(
             bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
-            for value in (*self.delta.values(), *self.buffers.values())
+            for value in (*self.delta.values(), *self.buffers.values(), *statistics)
         )
+
+    def finite_metrics(self) -> dict[str, float]:
+        """Return the metrics that are finite numbers: one NaN would poison every mean and every bandit's reward."""
+        return {name: value for name, value in self.metrics.items() if math.isfinite(value)}
 
 
 @dataclass
@@ -230,10 +240,10 @@ class Report:
         timing: simulated seconds, as the server and the client measured them.
         finish_s: simulated time of its return.
         num_examples: number of its examples.
-        metrics: what its module logged.
+        metrics: what its module logged, without what wasn't a finite number.
         weight: its share of the aggregate, normalised over the round.
         contribution: the contribution score of this round, None where none is computed.
-        accepted: False when its update held NaN or infinity and was left out.
+        accepted: False when its update held NaN or infinity (in weights, buffers or statistics) and was left out.
         upload_bytes: bytes that it sent.
     """
 

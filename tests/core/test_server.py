@@ -12,7 +12,7 @@ from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Schedule
 from fedlight.errors import CheckpointError, ConfigError
-from fedlight.parts import Fixed
+from fedlight.parts import ClientStatistic, Fixed, LeanLoop
 
 
 def state_of(server):
@@ -116,6 +116,41 @@ def test_a_round_without_any_finite_update_changes_nothing(regressor, data, trai
     running.fit(server, datamodule=data)
     assert all(torch.equal(value, before[name]) for name, value in state_of(server).items())
     assert running.global_step == 2
+
+
+class Diverging(Regressor):
+    """Overflows in one statistic, or logs one NaN, of the client with twelve examples; trains well all the same."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        twelve = len(batch[0]) == 12
+        self.log("train/odd", float("nan") if twelve and self.what == "metric" else 1.0)
+        return loss * (1e25 if twelve and self.what == "statistic" else 1.0)
+
+
+def test_a_statistic_that_overflows_leaves_its_client_out(data, trainer):
+    torch.manual_seed(0)
+    parts = {**FedAvg().slots(), "importance": ClientStatistic("sq_grad")}
+    # Gradients of 1e25 are finite, and so is a step without a rate, but not their squares.
+    parts["local"] = LeanLoop(optimizer=lambda params: torch.optim.SGD(params, lr=0.0))
+    server = Server(Diverging("statistic"), Algorithm(**parts), ToyFleet())
+    trainer(1).fit(server, datamodule=data)
+    assert [report.client for report in server.last_round.reports if not report.accepted] == [2]
+
+
+def test_a_metric_that_is_not_finite_is_left_out_alone(data, trainer):
+    server = Server(Diverging("metric"), FedAvg(), ToyFleet())
+    running = trainer(1)
+    running.fit(server, datamodule=data)
+    assert running.callback_metrics["train/odd"] == 1.0
+    reports = {report.client: report for report in server.last_round.reports}
+    assert all(report.accepted for report in reports.values())
+    assert reports[2].metrics.keys() == {"train/loss"}
+    assert reports[0].metrics.keys() == {"train/loss", "train/odd"}
 
 
 def test_updates_are_dropped_as_they_are_merged(regressor, data, trainer, monkeypatch):
