@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 from zipfile import BadZipFile
 
 import numpy as np
@@ -22,6 +22,7 @@ CHUNK = 4096
 """Images that are turned into floats at a time when mean and spread are measured."""
 
 
+@final
 class Npz(Source):
     """Arrays of one ``.npz`` file, by key.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import final
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ class Augmentation(ABC):
         """Return changed inputs, shape [B, ...]; all randomness comes from ``generator``."""
 
 
+@final
 class CropFlip(Augmentation):
     """Pads each image with zeros, cuts it back at a random place, and mirrors it half the time.
 

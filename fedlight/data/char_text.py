@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import final
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from fedlight.data.source import Source, reason_of
 from fedlight.errors import ConfigError, DataError
 
 
+@final
 class CharText(Source):
     """A text file cut into sequences of characters; the target of each character is the next one.
 
@@ -57,6 +59,7 @@ class CharText(Source):
         return Splits(train, test if len(test) else None, class_names=[str(character) for character in characters])
 
 
+@final
 class Sequences(Examples):
     """Sequences of L tokens that don't overlap, each with the L tokens that follow its own as targets.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from fedlight.data.examples import Examples
 from fedlight.errors import DataError
 
 
+@final
 class IndexedClient(ClientData):
     """Examples picked by index; holds no copy of them, so it is cheap to make anew in every round.
 
@@ -76,6 +77,7 @@ class IndexedClient(ClientData):
         return torch.bincount(self._labels.index_select(0, self._indices), minlength=self._num_classes)
 
 
+@final
 class EvaluationBatches:
     """Batches in a fixed order, for Lightning's evaluation loops; every process reads all of them.
 
@@ -96,6 +98,7 @@ class EvaluationBatches:
         return (self._examples.batch(picked) for picked in self._parts)
 
 
+@final
 class OneItem:
     """The training "loader" of a server: one item per epoch, since one epoch is one round."""
 

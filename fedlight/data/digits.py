@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 import torch
 
@@ -12,6 +14,7 @@ MEAN, STD = [0.3054], [0.3761]
 """Of the training images, pixels in [0, 1]."""
 
 
+@final
 class Digits(Source):
     """1,797 handwritten digits of 1 x 8 x 8 pixels, 10 classes; no download.
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 
 from fedlight.data.partition import (
     Assignment,
     Partition,
     assign_by_counts,
+    begin_by_class,
     check_min_samples,
-    equal_sizes,
-    need_labels,
     offsets_of,
 )
 from fedlight.errors import ConfigError, DataError
@@ -19,6 +20,7 @@ MAX_DRAWS = 100
 """Draws of :class:`DirichletByClass` before it gives up on ``min_samples``."""
 
 
+@final
 class DirichletByClient(Partition):
     """Equal amounts, unequal classes: every client draws its own class proportions q_k ~ Dir(α C p).
 
@@ -45,13 +47,12 @@ class DirichletByClient(Partition):
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
         """Draw proportions, then counts, then examples."""
-        labels = need_labels(labels, "DirichletByClient")
-        sizes = equal_sizes(num_examples, num_clients, self.min_samples)
-        pools = np.bincount(labels)
+        labels, sizes, pools = begin_by_class(labels, num_clients, self.min_samples, "DirichletByClient")
         shares = dirichlet(self.alpha * pools.size * pools / num_examples, num_clients, rng)
         return assign_by_counts(_counts(shares, sizes, pools, rng), labels, rng)
 
 
+@final
 class DirichletByClass(Partition):
     """Unequal amounts and unequal classes: every class is split over the N clients by a draw p_c ~ Dir_N(α).
 
@@ -74,9 +75,7 @@ class DirichletByClass(Partition):
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
         """Draw a split of every class, then the examples."""
-        labels = need_labels(labels, "DirichletByClass")
-        equal_sizes(num_examples, num_clients, self.min_samples)
-        pools = np.bincount(labels)
+        labels, _, pools = begin_by_class(labels, num_clients, self.min_samples, "DirichletByClass")
         best = 0
         for _ in range(MAX_DRAWS):
             shares = dirichlet(np.full(num_clients, self.alpha), pools.size, rng)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Examples(ABC):
         """int64[len(self)]: the class of every example, counted from 0; None where there are no class labels."""
 
 
+@final
 @dataclass(frozen=True)
 class Splits:
     """What a source holds.
@@ -49,6 +50,7 @@ class Splits:
     class_names: Sequence[str] | None = None
 
 
+@final
 class TensorExamples(Examples):
     """Examples in memory: batches are gathered from one tensor, and normalised as they are read.
 
@@ -105,6 +107,7 @@ class TensorExamples(Examples):
         return _class_labels(self.targets)
 
 
+@final
 class DatasetExamples(Examples):
     """Examples of any map-style Dataset, put together by ``default_collate``.
 

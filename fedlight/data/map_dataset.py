@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from torch.utils.data import Dataset
 
 from fedlight.data.examples import DatasetExamples, Splits
 from fedlight.data.source import Source
 
 
+@final
 class MapDataset(Source):
     """Map-style Datasets by class path, read example by example and put together by ``default_collate``.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from fedlight.data.source import Source
 from fedlight.errors import ConfigError, DataError
 
 
+@final
 class FederatedDataModule(LightningDataModule, FederatedData):
     """Shares one data set out among clients, and holds back what evaluation and the server need.
 
@@ -177,6 +178,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         )
 
 
+@final
 class _Shared:
     """What :meth:`FederatedDataModule.setup` makes."""
 

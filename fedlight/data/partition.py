@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
 from fedlight.errors import ConfigError, DataError
 
 
+@final
 @dataclass(frozen=True)
 class Assignment:
     """Examples by client, as one array: client k holds ``order[offsets[k]:offsets[k + 1]]``.
@@ -54,6 +56,7 @@ class Partition(ABC):
         """
 
 
+@final
 class IID(Partition):
     """Every client draws from the same distribution, in equal amounts (they differ by at most one example).
 
@@ -106,6 +109,18 @@ def need_labels(labels: np.ndarray | None, rule: str) -> np.ndarray:
             "fedlight.data.IID, or give the Dataset a `targets` attribute with one integer per example"
         )
     return labels
+
+
+def begin_by_class(
+    labels: np.ndarray | None, num_clients: int, min_samples: int, rule: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return what a partition by class starts from: the labels, equal sizes of clients, and the sizes of classes.
+
+    Raises:
+        DataError: there are no labels, or too few examples for ``min_samples`` each.
+    """
+    labels = need_labels(labels, rule)
+    return labels, equal_sizes(len(labels), num_clients, min_samples), np.bincount(labels)
 
 
 def assign_by_counts(counts: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Assignment:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import final
+
 import numpy as np
 
 from fedlight.data.partition import (
     Assignment,
     Partition,
     assign_by_counts,
+    begin_by_class,
     check_min_samples,
     equal_sizes,
-    need_labels,
     offsets_of,
 )
 from fedlight.errors import ConfigError, DataError
 
 
+@final
 class ClassesPerClient(Partition):
     """Every client holds examples of exactly k classes.
 
@@ -38,9 +41,7 @@ class ClassesPerClient(Partition):
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
         """Draw each client's classes, then share the classes out."""
-        labels = need_labels(labels, "ClassesPerClient")
-        equal_sizes(num_examples, num_clients, self.min_samples)
-        pools = np.bincount(labels)
+        labels, _, pools = begin_by_class(labels, num_clients, self.min_samples, "ClassesPerClient")
         classes = np.flatnonzero(pools)
         k = self.classes_per_client
         if k > classes.size:
@@ -71,6 +72,7 @@ class ClassesPerClient(Partition):
         return assign_by_counts(counts, labels, rng)
 
 
+@final
 class Shards(Partition):
     """Examples sorted by class are cut into N · s equal shards, and every client gets s of them at random.
 
@@ -93,8 +95,7 @@ class Shards(Partition):
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
         """Sort, cut, and deal the shards out."""
-        labels = need_labels(labels, "Shards")
-        equal_sizes(num_examples, num_clients, self.min_samples)
+        labels, _, _ = begin_by_class(labels, num_clients, self.min_samples, "Shards")
         num_shards = num_clients * self.shards_per_client
         if num_examples < num_shards:
             raise DataError(

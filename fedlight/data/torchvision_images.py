@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 from fedlight.data.arrays import splits_of
 from fedlight.data.examples import Splits
@@ -13,6 +13,7 @@ from fedlight.data.source import Source, reason_of
 from fedlight.errors import DataError
 
 
+@final
 class TorchvisionImages(Source):
     """An image data set of torchvision with all images of one size: MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from fedlight.core.types import Timing, Work
 from fedlight.errors import ConfigError
 
 
+@final
 @dataclass(frozen=True)
 class DeviceClass:
     """A kind of device: how many there are, how fast they compute, and how they are linked.
@@ -56,6 +58,7 @@ class DeviceClass:
             raise ConfigError(f"model.fleet: {key} of device class {self.name!r} is {getattr(self, key)}: give {what}")
 
 
+@final
 @dataclass(frozen=True)
 class FleetRow:
     """One line of a fleet table: a device class and its devices' medians.

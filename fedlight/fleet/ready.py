@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from fedlight.fleet.device_fleet import DeviceClass, DeviceFleet
 
 MBIT = 1e6
@@ -11,6 +13,7 @@ GPU_UTILISATION = 0.3
 """Share of a Jetson's FP32 peak that training reaches; our assumption: 200 of a TX2's 666 GFLOP/s."""
 
 
+@final
 class Homogeneous(DeviceFleet):
     """Equal devices without noise: waiting then comes from unequal amounts of data and unequal submodels alone.
 
@@ -24,6 +27,7 @@ class Homogeneous(DeviceFleet):
         super().__init__([DeviceClass("device", 1, macs_per_s, bits_per_s, bits_per_s, noise=noise)])
 
 
+@final
 class High(DeviceFleet):
     """High heterogeneity: 7 of 20 clients at 40 GFLOP/s and 20 Mbit/s, 7 at 10 and 10, 6 at 4 and 4.
 
@@ -43,6 +47,7 @@ class High(DeviceFleet):
         )
 
 
+@final
 class ThreeTier(DeviceFleet):
     """A quarter of strong, half of middling, a quarter of weak devices: 500, 100, 20 GFLOP/s and 50, 8, 1.5 Mbit/s.
 
@@ -62,6 +67,7 @@ class ThreeTier(DeviceFleet):
         )
 
 
+@final
 class JetsonTX2(DeviceFleet):
     """NVIDIA Jetson TX2 boards in four power modes, equally likely, as in FedMP's testbed (ICDE 2022, 30 boards).
 
@@ -84,6 +90,7 @@ class JetsonTX2(DeviceFleet):
         )
 
 
+@final
 class RaspberryJetson(DeviceFleet):
     """Half Raspberry Pi 4, a quarter Jetson Nano, a quarter Jetson TX2: a spread of 29 in speed.
 
@@ -109,6 +116,7 @@ class RaspberryJetson(DeviceFleet):
         )
 
 
+@final
 class Phones(DeviceFleet):
     """Phones with a speed and a link of their own each, drawn from log-normals fitted to FedScale's device trace.
 
