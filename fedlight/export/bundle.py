@@ -33,6 +33,7 @@ def export_submodel(
     class_names: Sequence[str] | None = None,
     calibration: Sequence[tuple[Tensor, ...]] | None = None,
     metrics: Mapping[str, float] | None = None,
+    measured_on: str | None = None,
 ) -> dict[str, Any]:
     """Write a submodel for use on a device, checked against PyTorch; return the manifest.
 
@@ -47,7 +48,8 @@ def export_submodel(
         origin: plain facts about where the submodel comes from, for the manifest.
         class_names: names of the outputs.
         calibration: batches of inputs to quantise by; None writes no int8 file.
-        metrics: what the submodel reaches on validation data, for the manifest.
+        metrics: what the submodel reaches, for the manifest.
+        measured_on: which data the metrics are of, for the manifest.
 
     Raises:
         ExportError: a package is missing, the module can't be exported, the check fails, or ``out`` can't be written.
@@ -80,6 +82,7 @@ def export_submodel(
             "macs": cost.macs,
             "num_bytes": os.path.getsize(workshop / MODEL),
             "metrics": None if metrics is None else dict(metrics),
+            "measured_on": measured_on,
             "kept_units": _kept_units(plan, keep),
             "check": {**asdict(check), "tolerance": check.tolerance, "passed": check.passed},
             "int8": None,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fedlight.errors import FedlightError
+from fedlight.export.quiet import silenced
 
 OPSET = 18
 """ONNX operator set: the lowest that torch's exporter writes, so that older runtimes on devices can read the file."""
@@ -26,11 +24,16 @@ TOLERANCE = 1e-4
 CHECK_BATCHES = (1, 2, 5)
 """Batch sizes at which the file is checked; one of them is not that of the example."""
 
+EXPORTER_LOGGERS = ("onnxscript", "onnx_ir", "torch.onnx", "torch.export")
+"""Loggers that report the exporter's progress and the deprecations of its own packages."""
 
+
+@final
 class ExportError(FedlightError):
     """A submodel that can't be exported, or whose file doesn't compute what it should."""
 
 
+@final
 @dataclass(frozen=True)
 class Check:
     """Result of comparing an ONNX file to its module.
@@ -91,7 +94,7 @@ def write_onnx(module: nn.Module, inputs: tuple[Tensor, ...], path: Path) -> lis
     names = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
     batch = torch.export.Dim("batch")
     try:
-        with _silence():
+        with silenced(*EXPORTER_LOGGERS):
             torch.onnx.export(
                 module,
                 example,
@@ -185,19 +188,3 @@ def probe_inputs(inputs: tuple[Tensor, ...], batch_size: int, seed: int) -> tupl
             probe = probe.flatten()[torch.randperm(probe.numel(), generator=generator)].reshape(probe.shape)
         probes.append(probe)
     return tuple(probes)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the exporter's progress and the deprecations of its own packages off the screen."""
-    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 from torch import Tensor
 
 from fedlight.export.onnx_model import ExportError, open_session, run_session
+from fedlight.export.quiet import silenced
 
 MAX_CALIBRATION_EXAMPLES = 512
 """Examples that set the ranges of activations; more change them little."""
 
 
+@final
 @dataclass(frozen=True)
 class Int8Result:
     """What quantisation did, on the calibration examples.
@@ -60,7 +59,7 @@ def quantize_onnx(source: Path, target: Path, batches: Sequence[tuple[Tensor, ..
     names = [node.name for node in session.get_inputs()]
     prepared = target.with_suffix(".prepared.onnx")
     try:
-        with _silence():
+        with silenced():
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared,
@@ -114,17 +113,3 @@ def _reader(names: Sequence[str], batches: Sequence[tuple[Tensor, ...]]) -> Any:
             return next(self._feeds, None)
 
     return Reader()
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the quantiser's advice to do what has been done off the screen."""
-    logger = logging.getLogger()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
