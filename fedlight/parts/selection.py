@@ -15,7 +15,8 @@ class UniformSelection(Selection):
     """Draw clients uniformly, without replacement (McMahan et al. 2017, algorithm 1: S_t).
 
     The draw depends on (seed, round) and on who is up alone, so two algorithms with the same seed train the same
-    clients. Costs O(count), whatever the number of candidates.
+    clients. Costs O(count), whatever the number of candidates. The calls of a round are counted, to draw anew in each;
+    checkpoints lie between rounds, where the count starts again, so none of it needs to survive a restart.
     """
 
     def __init__(self) -> None:
