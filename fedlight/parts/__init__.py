@@ -4,7 +4,7 @@ from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient, SampleCount, Uniform
 from fedlight.parts.extraction import Channels, Weights
-from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
 from fedlight.parts.ratio import DiscountedUCB, Fixed, PerLevel, RandomRatio, SpeedAligned
@@ -12,6 +12,7 @@ from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
 
 __all__ = [
+    "AbsoluteChange",
     "BatchStatistics",
     "Channels",
     "ClientStatistic",

@@ -1,6 +1,7 @@
 """Published methods on a toy federation: what each composition promises, end to end."""
 
 import io
+import math
 
 import lightning.pytorch as pl
 import pytest
@@ -12,6 +13,7 @@ from fedlight.core import Algorithm, Server
 from fedlight.core.types import Timing
 from fedlight.errors import ConfigError
 from fedlight.parts import (
+    AbsoluteChange,
     ClientStatistic,
     Fixed,
     LeanLoop,
@@ -39,7 +41,7 @@ def make(kind, **options):
     return kind(**options)
 
 
-def fit(algorithm, rounds, fleet=None, hidden=32):
+def fit(algorithm, rounds, fleet=None, hidden=32, data=None, module=None):
     """Run some rounds and return the server, with the records of all rounds in ``server.records``."""
 
     class Records(pl.Callback):
@@ -47,7 +49,7 @@ def fit(algorithm, rounds, fleet=None, hidden=32):
             server.records.append(server.last_round)
 
     torch.manual_seed(0)
-    server = Server(Regressor(hidden), algorithm, fleet or UnequalFleet(), seed=3)
+    server = Server(module or Regressor(hidden), algorithm, fleet or UnequalFleet(), seed=3)
     server.records = []
     pl.Trainer(
         max_epochs=rounds,
@@ -60,7 +62,7 @@ def fit(algorithm, rounds, fleet=None, hidden=32):
         limit_val_batches=0,
         use_distributed_sampler=False,
         callbacks=[Records()],
-    ).fit(server, datamodule=ToyData())
+    ).fit(server, datamodule=data or ToyData())
     return server
 
 
@@ -77,7 +79,11 @@ def test_a_method_learns(kind):
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
 
 
-@pytest.mark.parametrize("kind", ALL)
+def moving():
+    return FedLight(criterion="abs_change")
+
+
+@pytest.mark.parametrize("kind", [*ALL, moving])
 def test_what_a_method_remembers_survives_a_checkpoint(kind):
     """Saved as tensors and plain values, read by ``weights_only``, and equal in all that it decides next."""
     first = fit(make(kind), rounds=4)
@@ -163,6 +169,57 @@ def test_fedlight_asks_for_what_its_criterion_needs():
     }
     with pytest.raises(ConfigError, match="divisor='all'"):
         FedLight(divisor="all")
+
+
+def test_a_client_of_nan_is_left_out_and_the_run_goes_on():
+    """Client 2's updates are NaN in every round; its bandit still tries every arm, and everyone else learns."""
+    data = ToyData()
+    data.clients[2].x[0, 0] = torch.nan
+    server = fit(FedLight(criterion="taylor", bonus_scale=0.25), rounds=15, data=data)
+    assert len(server.records) == 15
+    assert all(torch.isfinite(value).all() for value in server.client.state_dict().values())
+    for record in server.records:
+        assert [report.client for report in record.reports if not report.accepted] == [2]
+        scalars = record.scalars()
+        assert scalars["train/rejected_clients"] == 1
+        assert scalars["train/num_clients"] == 3
+        assert all(math.isfinite(value) for value in scalars.values())
+    parts = server.algorithm.slots()
+    assert 2 not in parts["contribution"].state_dict()["clients"].tolist()
+    bandits = parts["ratio"].state_dict()
+    row = bandits["clients"].tolist().index(2)
+    assert (bandits["counts"][row] > 0).all()
+    assert not bandits["sums"][row].any()
+    losses = [record.scalars()["train/loss"] for record in server.records]
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+
+
+def test_a_client_that_logs_nothing_still_feeds_its_bandit():
+    class Silent(Regressor):
+        def log(self, *arguments, **named):
+            raise AssertionError("nothing is logged here")
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.mse_loss(self(batch[0]), batch[1])
+
+    server = fit(FedLight(value="local_loss"), rounds=3, module=Silent(32))
+    assert server.records[-1].scalars()["train/loss"] > 0
+    assert server.algorithm.ratio.state_dict()["counts"].sum() > 0
+
+
+def test_fedlight_follows_the_change_since_the_start():
+    """Every criterion is a part of its own, and a misspelt one is refused."""
+    server = fit(moving(), rounds=3)
+    change = server.algorithm.importance
+    assert isinstance(change, AbsoluteChange)
+    torch.manual_seed(0)
+    start = Regressor(32).state_dict()
+    for name, value in change.state_dict()["reference"].items():
+        assert torch.equal(value, start[name])
+    assert FedLight(criterion="recent_change", prune_every=3).importance.every == 3
+    assert isinstance(FedLight(criterion="abs_grad").importance, ClientStatistic)
+    with pytest.raises(ConfigError, match="criterion='size' is unknown to FedLight: use one of magnitude"):
+        FedLight(criterion="size")
 
 
 def test_any_parts_compose():

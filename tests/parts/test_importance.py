@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fedlight.errors import ConfigError
-from fedlight.parts.importance import ClientStatistic, Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.importance.units import UnitSums
 from fedlight.submodels import ChannelCoverage, MaskCoverage
 
@@ -207,7 +207,53 @@ def test_units_are_summed_in_float64(plan):
         assert sums[4:].tolist() == [4 * large] + [4.0] * 5
 
 
+def test_absolute_change_by_hand(make_state, weights, alone):
+    """Unit 0 moves by 1 in its row of a (2 entries) and by -2 in its bias, unit 4 by 3 in its column of c (3)."""
+    change = AbsoluteChange(normalizer=None)
+    assert torch.equal(change.scores(make_state(0), 0), Magnitude(normalizer=None).scores(make_state(0), 0))
+    run_round(change, make_state(0), [], alone)
+    weights["a.weight"][0] += 1.0
+    weights["a.bias"][0] -= 2.0
+    run_round(change, make_state(1), [], alone)
+    weights["c.weight"][:, 0] += 3.0
+    expected = torch.tensor([4.0, 0, 0, 0, 9.0, 0, 0, 0, 0, 0]).double()
+    torch.testing.assert_close(change.scores(make_state(2), 0), expected, rtol=1e-5, atol=1e-5)
+    assert change.statistics == frozenset()  # clients have nothing to do for it
+
+
+def test_change_since_the_last_pruning(make_state, weights, alone):
+    """Prunings at rounds 0 and 2; in every round a.bias of unit 1 moves by 1."""
+    change, found = AbsoluteChange(every=2, normalizer=None), []
+    for round_idx in range(5):
+        found.append(change.scores(make_state(round_idx), 0)[1].item())
+        run_round(change, make_state(round_idx), [], alone)
+        weights["a.bias"][1] += 1.0
+    assert found[1:] == pytest.approx([1.0, 2.0, 1.0, 2.0], abs=1e-5)
+
+
+def test_while_nothing_moves_the_magnitude_decides(make_state, alone):
+    change = AbsoluteChange()
+    run_round(change, make_state(0), [], alone)  # every update was rejected
+    assert torch.equal(change.scores(make_state(1), 0), Magnitude().scores(make_state(1), 0))
+
+
+def test_changes_survive_a_restart(make_state, weights, alone):
+    first, second = AbsoluteChange(), AbsoluteChange()
+    run_round(first, make_state(0), [], alone)
+    saved = first.state_dict()
+    assert set(saved["reference"]) == {"a.weight", "a.bias", "stat", "b.weight", "c.weight"}
+    weights["b.weight"][2] *= 2.0
+    assert not torch.equal(saved["reference"]["b.weight"], weights["b.weight"])  # a copy of its own
+    second.load_state_dict(saved)
+    for importance in (first, second):
+        run_round(importance, make_state(1), [], alone)  # the reference stays
+    assert torch.equal(first.scores(make_state(2), 0), second.scores(make_state(2), 0))
+    assert first.scores(make_state(2), 0)[6] > 1.0
+
+
 def test_wrong_options_are_refused():
+    with pytest.raises(ConfigError, match="every=0 is no number"):
+        AbsoluteChange(every=0)
     with pytest.raises(ConfigError, match="p=3 is not a norm"):
         Magnitude(p=3)
     with pytest.raises(ConfigError, match="reduction='max' is unknown"):
