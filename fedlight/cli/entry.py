@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _dispatch(arguments)
     except SystemExit as exit_request:
-        return exit_request.code if isinstance(exit_request.code, int) else OK
+        return _exit_code(exit_request.code)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
@@ -53,6 +53,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fedlight: {line}", file=sys.stderr)
         return code
     return OK
+
+
+def _exit_code(code: object) -> int:
+    """Return what ``sys.exit(code)`` ends a process with, and print the text that code may be, as it does."""
+    if code is None:
+        return OK
+    if isinstance(code, int):
+        return code
+    print(f"fedlight: {code}", file=sys.stderr)
+    return FAILED
 
 
 def describe(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:

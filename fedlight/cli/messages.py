@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, get_args, get_type_hints
+from typing import Any, final, get_args, get_type_hints
 
 from fedlight.core import Algorithm, Server
 from fedlight.data import FederatedDataModule
@@ -16,6 +16,7 @@ MAX_LENGTH = 400
 """Characters of a message that no rule here knows, before it is cut."""
 
 
+@final
 class ParserProblem:
     """What jsonargparse says, taken apart.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import warnings
-from typing import Final
+from typing import Final, final
 
 LOG_NOISE: Final = {
     r"💡 Tip: ": "advertises packages that fedlight doesn't use",
@@ -33,6 +33,7 @@ WARNING_NOISE: Final = {
 """Start (a regular expression) of a warning to the reason why it isn't shown."""
 
 
+@final
 class _Quiet(logging.Filter):
     """Drops the records whose message begins like one of :data:`LOG_NOISE`."""
 

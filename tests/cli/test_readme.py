@@ -29,6 +29,8 @@ def test_bring_your_own_model_and_data(capsys):
         assert main(command.split()[1:]) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     assert "round 20/20" in out
+    assert out.count("Run finished") == 2
+    assert [path.name for path in Path("runs/waves").iterdir()] == ["version_0"]
     # Three classes: a third is what guessing reaches.
     accuracy = float(re.findall(r"val accuracy +│ ([\d.]+) %", out)[-1])
     assert accuracy > 60

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+
+from fedlight.cli import main
+from fedlight.cli.run import FedlightCLI
 
 TINY = ("--config", "tiny.yaml")
 
@@ -142,3 +147,39 @@ def test_a_file_of_tensors_is_no_checkpoint(refusal, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
     line = refusal("export", "--ckpt_path", "plain.ckpt", "--ratio", "0.5", "--out", "x")
     assert line == "--ckpt_path: plain.ckpt is no checkpoint of fedlight; give one that fedlight fit has written"
+
+
+def test_a_module_that_exits_with_a_text_fails_with_it(capsys):
+    Path("leaving.py").write_text("import sys\nsys.exit('the licence has run out')\n")
+    assert main(["fit", *TINY, "--model.client", "leaving.Net"]) == 1
+    assert capsys.readouterr().err == "fedlight: the licence has run out\n"
+
+
+@pytest.mark.parametrize(("module", "base"), [("plain_points", ""), ("generic_points", "[tuple[torch.Tensor, int]]")])
+def test_datasets_of_the_users_own_take_arguments(config, refusal, module, base, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(tmp_path)
+    Path(f"{module}.py").write_text(
+        f"import torch\nclass Points(torch.utils.data.Dataset{base}):\n"
+        "    def __init__(self, size: int = 4):\n"
+        "        self.targets = [index % 2 for index in range(size)]\n"
+        "    def __len__(self):\n"
+        "        return len(self.targets)\n"
+        "    def __getitem__(self, index):\n"
+        "        return torch.zeros(1, 8, 8), self.targets[index]\n"
+    )
+    file = config(
+        f"""\
+        data:
+          dataset:
+            class_path: MapDataset
+            init_args:
+              train: {{class_path: {module}.Points, init_args: {{size: 40}}}}
+              test: {module}.Points
+        """
+    )
+    data = FedlightCLI(["--config", "tiny.yaml", "--config", file], run=False).datamodule
+    assert (len(data.dataset.train), len(data.dataset.test)) == (40, 4)
+    assert data.num_examples.sum() == 36
+    Path("wrong.yaml").write_text(Path(file).read_text().replace("size: 40", "sise: 40"))
+    line = refusal("fit", *TINY, "--config", "wrong.yaml")
+    assert line == "data.dataset.train (Points): unknown key sise; did you mean size?"
