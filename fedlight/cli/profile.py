@@ -12,10 +12,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from fedlight.cli.run import FedlightCLI
+from fedlight.cli.state import unpriced_state
 from fedlight.core import Server, run_client
-from fedlight.core.types import ClientData, ClientTask, RoundState, Work
+from fedlight.core.types import ClientData, ClientTask
 from fedlight.data import FederatedDataModule
 from fedlight.errors import ConfigError
 from fedlight.submodels.coverage import Coverage
@@ -38,7 +40,8 @@ def run_profile(arguments: Sequence[str]) -> None:
     data.prepare_data()
     data.setup()
     server.setup("validate")
-    batch, batch_size = _first_batch(data)
+    server.algorithm.local.check(server.client)
+    batch, batch_size, labels = _first_batch(data)
     table = Table(title=f"{type(server.client).__name__}, batch {batch_size}", title_justify="left", box=box.ROUNDED)
     for name in ("ratio", "parameters", "MACs per example", "bytes", "ms per training step", "of full"):
         table.add_column(name, justify="right")
@@ -46,7 +49,7 @@ def run_profile(arguments: Sequence[str]) -> None:
     for ratio in ratios:
         coverage = _coverage(server, data, ratio)
         cost = server.algorithm.extraction.cost_of(server.plan, coverage)
-        step_s = _measure(server, coverage, TimedBatches(batch, batch_size, num_steps + 1))
+        step_s = _measure(server, coverage, TimedBatches(batch, batch_size, num_steps + 1, labels))
         first_s = first_s or step_s
         table.add_row(*_row(ratio, cost, step_s, first_s))
     Console().print(table)
@@ -65,10 +68,11 @@ class TimedBatches(ClientData):
         asked_s: time at each request for a batch and at the end: their differences are the seconds of the steps.
     """
 
-    def __init__(self, batch: Any, batch_size: int, num_batches: int) -> None:
+    def __init__(self, batch: Any, batch_size: int, num_batches: int, labels: Tensor | None) -> None:
         self._batch = batch
         self._batch_size = batch_size
         self._num_batches = num_batches
+        self._labels = labels
         self.asked_s: list[float] = []
 
     @property
@@ -88,28 +92,21 @@ class TimedBatches(ClientData):
             yield self._batch
         self.asked_s.append(time.perf_counter())
 
-    def label_counts(self) -> None:
-        """Return None: masking of absent classes takes no time worth measuring."""
-        return
+    def label_counts(self) -> Tensor | None:
+        """Return int64[num_classes], as if every class were present; None where the data have no class labels."""
+        return self._labels
 
 
-def _first_batch(data: FederatedDataModule) -> tuple[Any, int]:
-    """Return a batch of the client with the most examples, and its size."""
+def _first_batch(data: FederatedDataModule) -> tuple[Any, int, Tensor | None]:
+    """Return a batch of the client with the most examples, its size, and a count of one for every class."""
     client = data.client(int(np.argmax(data.num_examples)))
     batch = next(iter(client.epoch(torch.Generator().manual_seed(0))))
-    return batch, min(client.num_examples, data.batch_size)
+    labels = client.label_counts()
+    return batch, min(client.num_examples, data.batch_size), None if labels is None else torch.ones_like(labels)
 
 
 def _coverage(server: Server, data: FederatedDataModule, ratio: float) -> Coverage:
-    state = RoundState(
-        round_idx=0,
-        seed=server.seed,
-        now_s=0.0,
-        plan=server.plan,
-        weights=server.client.state_dict(),
-        num_examples=data.num_examples,
-        price=lambda client, ratio: Work(0.0, 0, 0),
-    )
+    state = unpriced_state(server, data.num_examples)
     return server.algorithm.extraction.extract(state, 0, ratio, lambda: torch.zeros(server.plan.num_units))
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 
 from fedlight.cli.run import FedlightCLI
+from fedlight.cli.state import unpriced_state
 from fedlight.core import Server
-from fedlight.core.types import RoundState, Work
+from fedlight.core.types import RoundState
 from fedlight.data import FederatedDataModule
 from fedlight.errors import CheckpointError, DataError
 
@@ -19,6 +20,7 @@ FITTING_SLOTS = ("extraction", "importance")
 """Slots whose memory says which units a submodel has."""
 
 
+@final
 class SavedRun:
     """What a checkpoint and the configuration that it carries say; needs no data.
 
@@ -55,15 +57,7 @@ class SavedRun:
 
     def state(self) -> RoundState:
         """Return the state of the round that would come next, as parts see it; prices and sample counts are unknown."""
-        return RoundState(
-            round_idx=self.round_idx,
-            seed=self.server.seed,
-            now_s=0.0,
-            plan=self.server.plan,
-            weights=self.server.client.state_dict(),
-            num_examples=np.ones(self.data.num_clients, dtype=np.int64),
-            price=lambda client, ratio: Work(0.0, 0, 0),
-        )
+        return unpriced_state(self.server, np.ones(self.data.num_clients, dtype=np.int64), self.round_idx)
 
     def setup_data(self) -> FederatedDataModule | None:
         """Return the data, ready to be read, or None where they are not at hand."""

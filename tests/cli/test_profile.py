@@ -1,0 +1,40 @@
+"""Profiles of every algorithm that a config names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedlight.cli import main
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+PROFILE = ("profile", "--config", "tiny.yaml", "--ratios", "0.5", "--steps", "1")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_the_algorithm_of_each_config(path, config, capsys):
+    algorithm = yaml.safe_load(path.read_text())["model"]["algorithm"]
+    assert main([*PROFILE, "--config", config(yaml.safe_dump({"model": {"algorithm": algorithm}}))]) == 0
+    # At .5: conv 1-8-16, then 256-32-10.
+    assert f"{8 * 10 + 16 * 73 + 256 * 32 + 32 + 330:,}" in capsys.readouterr().out
+
+
+def test_a_module_with_a_schedule_of_learning_rates():
+    Path("slowing.py").write_text(
+        "import torch, lightning\n"
+        "class Net(lightning.LightningModule):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.example_input_array = torch.zeros(2, 1, 8, 8)\n"
+        "        self.hidden, self.head = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(self.hidden(x.flatten(1)).relu())\n"
+        "    def training_step(self, batch, batch_idx):\n"
+        "        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])\n"
+        "    def configure_optimizers(self):\n"
+        "        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)\n"
+        "        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]\n"
+    )
+    assert main([*PROFILE, "--model.client", "slowing.Net"]) == 0
