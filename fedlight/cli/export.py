@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ArgumentParser, Namespace
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -50,6 +52,7 @@ def run_export(arguments: Sequence[str]) -> None:
             "--int8 needs examples to calibrate on, and the run's data are not at hand or hold none back; "
             "set data.server_fraction or data.validation_fraction > 0, or leave --int8 out"
         )
+    metrics = None if data is None else _validate(thin, data)
     manifest = export_submodel(
         server.plan,
         coverage.keep,
@@ -59,7 +62,8 @@ def run_export(arguments: Sequence[str]) -> None:
         origin=origin,
         class_names=_class_names(server.client, data),
         calibration=batches if options.int8 else None,
-        metrics=None if data is None else _validate(thin, data),
+        metrics=metrics,
+        measured_on=data.validate_on if data is not None and metrics is not None else None,
     )
     Console().print(_table(manifest, options.out))
 
@@ -100,19 +104,24 @@ def _choose(run: SavedRun, options: Namespace) -> tuple[Coverage, dict[str, Any]
         return coverage, origin | {"client": options.client}
     # Where training pruned, the units that were trained most are those the algorithm prefers (prefix widths, say);
     # where it didn't, the algorithm's order means nothing and magnitudes decide.
-    by_algorithm = run.pruned and options.ratio > 0
-    importance = parts.importance if by_algorithm else Magnitude()
-    scores = importance.scores(run.state(), SERVER)
-    keep = plan.keep(scores, options.ratio, round_to=getattr(parts.extraction, "round_to", 1))
-    return plan.coverage(keep), origin | {"ratio": options.ratio, "importance": type(importance).__name__}
+    importance = parts.importance if run.pruned else Magnitude()
+    state, origin = run.state(), origin | {"ratio": options.ratio}
+
+    def scores() -> Tensor:
+        origin["importance"] = type(importance).__name__
+        return importance.scores(state, SERVER)
+
+    # As a client without a history would get it, by the algorithm's own scope and rounding.
+    return parts.extraction.extract(state, SERVER, options.ratio, scores), origin
 
 
 def _known_clients(run: SavedRun) -> str:
-    known = run.server.algorithm.extraction.state_dict().get("clients")
-    if known is None or not len(known):
+    extraction, plan = run.server.algorithm.extraction, run.server.plan
+    known = (str(client) for client in range(run.data.num_clients) if extraction.last(plan, client) is not None)
+    shown = list(islice(known, 11))
+    if not shown:
         return " (no client has one)"
-    shown = ", ".join(str(int(client)) for client in known[:10])
-    return f" (those of {shown}{', ...' if len(known) > 10 else ''} are there)"
+    return f" (those of {', '.join(shown[:10])}{', ...' if len(shown) > 10 else ''} are there)"
 
 
 def _build(client: pl.LightningModule, plan: SubmodelPlan, coverage: Coverage) -> pl.LightningModule:
@@ -149,9 +158,13 @@ def _estimate_statistics(thin: nn.Module, data: FederatedDataModule | None, num_
     StaticStatistics().before_evaluation(thin, None if data is None else data.server(), forward)
 
 
-def _validate(thin: pl.LightningModule, data: FederatedDataModule) -> dict[str, float]:
-    """Return what the module's own ``validation_step`` logs for the submodel on the validation data."""
+def _validate(thin: pl.LightningModule, data: FederatedDataModule) -> dict[str, float] | None:
+    """Return what the module's own ``validation_step`` logs for the submodel; None if it has none or no data."""
+    if not is_overridden("validation_step", thin, pl.LightningModule):
+        return None
     loader = data.val_dataloader()
+    if next(iter(loader), None) is None:
+        return None
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -161,7 +174,7 @@ def _validate(thin: pl.LightningModule, data: FederatedDataModule) -> dict[str, 
         enable_model_summary=False,
     )
     # On a copy, since a Trainer leaves traces in the module.
-    return dict(next(iter(trainer.validate(copy.deepcopy(thin), dataloaders=loader, verbose=False)), {}))
+    return dict(trainer.validate(copy.deepcopy(thin), dataloaders=loader, verbose=False)[0])
 
 
 def _class_names(client: pl.LightningModule, data: FederatedDataModule | None) -> Sequence[str] | None:
@@ -177,9 +190,11 @@ def _table(manifest: dict[str, Any], out: str) -> Table:
     if "client" in origin:
         table.add_row("submodel", f"of client {origin['client']} after round {origin['round']}")
     else:
-        table.add_row("submodel", f"ratio {origin['ratio']:g} by {origin['importance']} after round {origin['round']}")
+        order = f" by {origin['importance']}" if "importance" in origin else ""
+        table.add_row("submodel", f"ratio {origin['ratio']:g}{order} after round {origin['round']}")
+    on_test = " (test set)" if manifest["measured_on"] == "test" else ""
     for tag, value in sorted((manifest["metrics"] or {}).items()):
-        table.add_row(tag.replace("/", " "), metric(tag, value))
+        table.add_row(tag.replace("/", " ") + on_test, metric(tag, value))
     table.add_row("parameters", quantity(manifest["parameters"]))
     table.add_row("work per example", quantity(manifest["macs"], "MAC"))
     table.add_row(manifest["files"]["float32"], f"{quantity(manifest['num_bytes'], 'B')}, opset {manifest['opset']}")

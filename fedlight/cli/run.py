@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, final
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -37,6 +37,7 @@ TRAINER_DEFAULTS = {
 }
 
 
+@final
 class FedlightCLI(LightningCLI):
     """LightningCLI over the server and its data.
 
@@ -159,7 +160,7 @@ class FedlightCLI(LightningCLI):
         callbacks = [callback for callback in callbacks if type(callback) not in given]
         callbacks.append(_SaveConfig(self.full_config()))
         if ModelCheckpoint not in given and config.trainer.enable_checkpointing is not False:
-            callbacks += default_checkpoints()
+            callbacks += default_checkpoints(by_validation=self.datamodule.validate_on == "holdout")
         return callbacks
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -191,18 +192,23 @@ class FedlightCLI(LightningCLI):
         return True
 
 
-def default_checkpoints() -> list[pl.Callback]:
-    """Return callbacks that keep ``last.ckpt`` after every round, and ``best.ckpt`` by val/accuracy, else val/loss."""
-    last = ModelCheckpoint(filename="last", enable_version_counter=False)
-    by_accuracy = ModelCheckpoint(
-        filename="best", monitor="val/accuracy", mode="max", enable_version_counter=False, save_top_k=1
-    )
-    by_loss = ModelCheckpoint(
-        filename="best", monitor="val/loss", mode="min", enable_version_counter=False, save_top_k=1
-    )
+def default_checkpoints(by_validation: bool) -> list[pl.Callback]:
+    """Return callbacks that keep ``last.ckpt`` after every round, and ``best.ckpt`` by val/accuracy, else val/loss.
+
+    Args:
+        by_validation: whether validation may choose; where it reads the test set, it must not, and none is "best".
+    """
+    # At the end of a round, not after validation, which needn't come every round.
+    settings: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    last = ModelCheckpoint(filename="last", **settings)
+    if not by_validation:
+        return [last]
+    by_accuracy = ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", **settings)
+    by_loss = ModelCheckpoint(filename="best", monitor="val/loss", mode="min", **settings)
     return [_ChooseMonitor([by_accuracy, by_loss]), last, by_accuracy, by_loss]
 
 
+@final
 class _SaveConfig(pl.Callback):
     """Writes ``config.yaml`` into the run's folder; unlike Lightning's own only once nothing was refused in setup.
 
@@ -220,6 +226,7 @@ class _SaveConfig(pl.Callback):
             (folder / "config.yaml").write_text(self._text)
 
 
+@final
 class _ChooseMonitor(pl.Callback):
     """Leaves on, of several ModelCheckpoints, the first whose metric the client's module logs.
 
