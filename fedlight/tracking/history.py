@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import torch
 
 
+@final
 class History:
     """A table of numbers, rows by rounds, that survives a restart; what was never recorded is NaN.
 

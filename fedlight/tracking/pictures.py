@@ -48,8 +48,10 @@ class Pictures(Callback):
         }
         self._num_drawn = 0
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take in the round that has just ended."""
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Take in the round that has just ended: before validation, after which a checkpoint may be written."""
         record = last_round(pl_module)
         if record is None:
             return

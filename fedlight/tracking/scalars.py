@@ -24,8 +24,10 @@ class FleetScalars(Callback):
         self.max_clients = max_clients
         self._clients: dict[int, None] = {}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the round that has just ended."""
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the round that has just ended: before validation, after which a checkpoint may be written."""
         record = last_round(pl_module)
         if record is None:
             return

@@ -34,11 +34,17 @@ class RunSummary(Callback):
         self._metrics: dict[str, float] = {}
         self._rejected_clients: dict[int, int] = {}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Add up the round that has just ended."""
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add up the round that has just ended: before validation, after which a checkpoint may be written."""
         record = last_round(pl_module)
         if record is not None:
             self._add(record)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember what validation said: after a resume, no round need be validated any more."""
+        self._remember(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print, unless a test is to follow."""
@@ -60,13 +66,18 @@ class RunSummary(Callback):
             self.show(trainer, "Run interrupted", f"--ckpt_path {last} goes on from here" if last else None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums so far."""
-        return {"totals": dict(self._totals), "rejected_clients": dict(self._rejected_clients)}
+        """Return the sums so far, and the last metrics."""
+        return {
+            "totals": dict(self._totals),
+            "rejected_clients": dict(self._rejected_clients),
+            "metrics": dict(self._metrics),
+        }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from the sums of the run that is resumed."""
         self._totals = dict(state_dict["totals"])
         self._rejected_clients = dict(state_dict["rejected_clients"])
+        self._metrics = dict(state_dict["metrics"])
 
     def _add(self, record: RoundRecord) -> None:
         totals = self._totals
