@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 from torch import Tensor
 
+from fedlight.core.slots import Part
+from fedlight.core.types import FederatedData
 from fedlight.errors import CheckpointError
+from fedlight.submodels.inputs import first_line
 
 if TYPE_CHECKING:
     from fedlight.core.server import Server
@@ -28,6 +33,7 @@ def write_checkpoint(server: Server) -> dict[str, Any]:
         "plan": server.plan.fingerprint,
         "round_idx": server.round_idx,
         "seed": server.seed,
+        "made_of": _made_of(server),
         "slots": {slot: part.state_dict() for slot, part in server.algorithm.slots().items()},
         "fleet": server.fleet.state_dict(),
         "clock": server.clock.state_dict(),
@@ -40,7 +46,7 @@ def read_checkpoint(server: Server, checkpoint: Mapping[str, Any]) -> None:
 
     Raises:
         CheckpointError: if it is no fedlight checkpoint, of another architecture, or (when training goes on) of
-            another algorithm or seed.
+            another algorithm, seed, part, fleet or partition, or a part can't take back what is saved.
     """
     saved = checkpoint.get("fedlight")
     if saved is None:
@@ -58,17 +64,48 @@ def read_checkpoint(server: Server, checkpoint: Mapping[str, Any]) -> None:
         )
     if not server.trainer.training:
         return
-    for key, mine in (("algorithm", server.algorithm.name), ("seed", server.seed)):
-        if saved[key] != mine:
+    theirs = {"algorithm": saved["algorithm"], "seed": saved["seed"], **saved.get("made_of", {})}
+    for key, mine in {"algorithm": server.algorithm.name, "seed": server.seed, **_made_of(server)}.items():
+        if theirs.get(key, mine) != mine:
             raise CheckpointError(
-                f"the checkpoint is of a run with {key} {saved[key]}, this one has {mine}; set it to go on with that "
-                "run, or pass the checkpoint as model.init_weights to start a new run from its weights"
+                f"the checkpoint is of a run with {key} {theirs[key]}, this one has {mine}; resume with the "
+                "configuration of that run (config.yaml beside the checkpoint), or pass the checkpoint as "
+                "model.init_weights to start a new run from its weights"
             )
     for slot, part in server.algorithm.slots().items():
-        part.load_state_dict(saved["slots"][slot])
-    server.fleet.load_state_dict(saved["fleet"])
+        _restore(slot, part, saved["slots"][slot])
+    _restore("fleet", server.fleet, saved["fleet"])
     server.clock.load_state_dict(saved["clock"], server.plan.structure)
     server.round_idx = saved["round_idx"]
+
+
+def _made_of(server: Server) -> dict[str, str]:
+    """Return what a resumed run must share with the one it goes on with: class of every part and of the fleet, data.
+
+    Compositions by hand are all of one class, so the algorithm's name doesn't tell them apart.
+    """
+    made_of = {f"algorithm.{slot}": _class_path(part) for slot, part in server.algorithm.slots().items()}
+    made_of["fleet"] = _class_path(server.fleet)
+    data = getattr(server.trainer, "datamodule", None)
+    if isinstance(data, FederatedData):
+        sizes = np.asarray(data.num_examples, dtype=np.int64)
+        digest = hashlib.sha256(sizes.tobytes()).hexdigest()[:8]
+        made_of["data"] = f"{len(sizes)} clients with {sizes.sum()} examples (partition {digest})"
+    return made_of
+
+
+def _class_path(part: Part) -> str:
+    return f"{type(part).__module__}.{type(part).__qualname__}"
+
+
+def _restore(slot: str, part: Part, state: Mapping[str, Any]) -> None:
+    try:
+        part.load_state_dict(state)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{slot}: {type(part).__name__} can't take back what the checkpoint holds for it ({first_line(error)}); "
+            "resume with the options of that run (config.yaml beside the checkpoint)"
+        ) from error
 
 
 def load_init_weights(client: pl.LightningModule, path: str) -> None:

@@ -6,13 +6,13 @@ import weakref
 import pytest
 import torch
 from torch import nn
-from toy import SIZES, Regressor, ToyFleet
+from toy import SIZES, Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Schedule
 from fedlight.errors import CheckpointError, ConfigError
-from fedlight.parts import ClientStatistic, Fixed, LeanLoop
+from fedlight.parts import ClientStatistic, Fixed, LeanLoop, RandomRatio
 
 
 def state_of(server):
@@ -232,6 +232,38 @@ def test_a_checkpoint_of_another_algorithm_or_architecture_is_refused(data, trai
         trainer(2).fit(Server(Regressor(), buffered(), ToyFleet(), seed=4), datamodule=data, ckpt_path=path)
     with pytest.raises(CheckpointError, match=r"hidden.weight is \(16, 3\) there and \(8, 3\) here"):
         trainer(2).fit(Server(Regressor(hidden=8), buffered(), ToyFleet(), seed=3), datamodule=data, ckpt_path=path)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_checkpoint_of_other_parts_another_fleet_or_partition_is_refused(data, trainer, tmp_path):
+    checkpointed(trainer, tmp_path, 1, data)
+    path = tmp_path / "epoch=0.ckpt"
+
+    def resume(parts=None, fleet=None, data=data):
+        algorithm = Algorithm(**{**buffered().slots(), **(parts or {})})
+        server = Server(Regressor(), algorithm, fleet or ToyFleet(), seed=3)
+        trainer(2).fit(server, datamodule=data, ckpt_path=path)
+
+    with pytest.raises(
+        CheckpointError, match=r"algorithm.ratio fedlight.*\.Fixed, this one has .*\.RandomRatio; resume"
+    ):
+        resume({"ratio": RandomRatio([0.5])})
+    with pytest.raises(CheckpointError, match=r"fleet toy.ToyFleet, this one has .*OtherFleet"):
+        resume(fleet=type("OtherFleet", (ToyFleet,), {})())
+    other = ToyData()
+    other.clients = other.clients[:2] + other.clients[:1]
+    with pytest.raises(CheckpointError, match=r"data 4 clients with 30 .* has 3 clients with 16 .*config.yaml"):
+        resume(data=other)
+    swapped = ToyData()
+    swapped.clients.reverse()
+    with pytest.raises(CheckpointError, match=r"data 4 clients with 30 .* has 4 clients with 30"):
+        resume(data=swapped)
+    saved = torch.load(path, weights_only=True)
+    del saved["fedlight"]["slots"]["extraction"]["ratios"]
+    torch.save(saved, path)
+    with pytest.raises(CheckpointError, match=r"^extraction: Channels can't take back .*KeyError.*config.yaml beside"):
+        resume()
 
 
 def test_a_run_may_start_from_weights(data, trainer, tmp_path):
