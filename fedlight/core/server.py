@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
@@ -45,7 +45,8 @@ class Server(pl.LightningModule):
         server_optimizer: from parameters to the optimizer that applies the aggregate; None: SGD with lr 1.
         server_lr_scheduler: stepped once per round.
         protect: name patterns (``fnmatch``) of layers whose units are never removed.
-        init_weights: checkpoint or state dict to start from.
+        init_weights: checkpoint or state dict to start from; read when the first fit or evaluation begins, and not at
+            all where a checkpoint is loaded, so a run resumes without it.
         seed: every random draw of the run derives from it.
 
     Attributes:
@@ -81,9 +82,8 @@ class Server(pl.LightningModule):
         self.clock = Clock()
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
+        self._init_weights = init_weights
         lend_hooks(client, self)
-        if init_weights is not None:
-            load_init_weights(client, init_weights)
 
     # Lightning's hooks --------------------------------------------------------------------------------------------
 
@@ -102,7 +102,13 @@ class Server(pl.LightningModule):
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes())
 
     def configure_optimizers(self) -> Any:
-        """Return the server optimizer over the trainable global parameters, with its schedule by round."""
+        """Return the server optimizer over the trainable global parameters, with its schedule by round.
+
+        Raises:
+            CheckpointError: ``init_weights`` is missing or doesn't fit.
+        """
+        # The first hook after a checkpoint, if any, has been taken back, and the last before callbacks write files.
+        self._start_from_init_weights()
         optimizer = self.server_optimizer([p for p in self.client.parameters() if p.requires_grad])
         if self.server_lr_scheduler is None:
             return optimizer
@@ -138,6 +144,11 @@ class Server(pl.LightningModule):
         """Ready the normalisation layers for evaluation, then call the client's own hook."""
         self._prepare_evaluation()
         call_hook(self.client, self, "on_test_start")
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load weights as any module does; they take the place of ``init_weights``."""
+        self._init_weights = None
+        return super().load_state_dict(state_dict, *args, **kwargs)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs: the parts' memory, the clock, the jobs in flight, the round."""
@@ -234,7 +245,13 @@ class Server(pl.LightningModule):
                 f"round {state.round_idx}: left out {len(rejected)} clients whose update was not finite: {names_of}"
             )
 
+    def _start_from_init_weights(self) -> None:
+        if self._init_weights is not None:
+            load_init_weights(self.client, self._init_weights)
+            self._init_weights = None
+
     def _prepare_evaluation(self) -> None:
+        self._start_from_init_weights()
         data = getattr(self.trainer, "datamodule", None)
         server_data = data.server() if isinstance(data, FederatedData) else None
 

@@ -2,9 +2,11 @@
 
 import copy
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 from toy import SIZES, Regressor, ToyData, ToyFleet
 
@@ -191,8 +193,6 @@ def buffered():
 
 
 def checkpointed(trainer, folder, rounds, data, resume=None):
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
     torch.manual_seed(0)
     server = Server(Regressor(), buffered(), ToyFleet(), seed=3)
     keep = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
@@ -266,23 +266,74 @@ def test_a_checkpoint_of_other_parts_another_fleet_or_partition_is_refused(data,
         resume()
 
 
-def test_a_run_may_start_from_weights(data, trainer, tmp_path):
-    checkpointed(trainer, tmp_path, 1, data)
+@pytest.fixture
+def weights(tmp_path):
+    """A module, and the file of its state dict."""
     torch.manual_seed(1)
-    other = Regressor()
-    torch.save(other.state_dict(), tmp_path / "plain.pt")
-    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "plain.pt"))
-    assert torch.equal(started.client.hidden.weight, other.hidden.weight)
-    saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=True)["state_dict"]
-    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "epoch=0.ckpt"))
+    module = Regressor()
+    torch.save(module.state_dict(), tmp_path / "plain.pt")
+    return module, str(tmp_path / "plain.pt")
+
+
+def test_a_run_may_start_from_weights(data, trainer, tmp_path, weights):
+    module, path = weights
+    expected = plain_fedavg(module, data, 1)
+    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=path)
+    trainer(1).fit(started, datamodule=data)
+    for name, value in state_of(started).items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-6)
+    after = state_of(started)
+    trainer(0).fit(started, datamodule=data)  # not once more
+    assert torch.equal(started.client.out.bias, after["out.bias"])
+
+
+def test_a_run_may_start_from_the_weights_of_a_checkpoint(data, trainer, tmp_path):
+    checkpointed(trainer, tmp_path, 1, data)
+    path = str(tmp_path / "epoch=0.ckpt")
+    saved = torch.load(path, weights_only=True)["state_dict"]
+    started = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=path)
+    trainer(1).validate(started, datamodule=data, verbose=False)
     assert torch.equal(started.client.out.bias, saved["client.out.bias"])
+
+
+def test_weights_that_were_loaded_take_the_place_of_those_to_start_from(data, trainer, weights):
+    server = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=weights[1])
+    other = Server(Regressor(), FedAvg(), ToyFleet())
+    server.load_state_dict(other.state_dict())
+    trainer(1).validate(server, datamodule=data, verbose=False)
+    assert torch.equal(server.client.out.bias, other.client.out.bias)
+
+
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_run_resumes_without_the_weights_that_it_started_from(data, trainer, tmp_path, weights):
+    def run(rounds, folder, resume=None):
+        server = Server(Regressor(), FedAvg(), ToyFleet(), init_weights=weights[1])
+        keep = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+        trainer(rounds, enable_checkpointing=True, callbacks=[keep]).fit(server, datamodule=data, ckpt_path=resume)
+        return state_of(server)
+
+    whole = run(3, tmp_path / "whole")
+    Path(weights[1]).unlink()
+    resumed = run(3, tmp_path / "whole", resume=tmp_path / "whole" / "epoch=0.ckpt")
+    assert all(torch.equal(value, whole[name]) for name, value in resumed.items())
+
+
+def test_weights_that_do_not_fit_are_refused_before_the_first_round(data, trainer, tmp_path, weights):
+    def fit(path, hidden=16):
+        server = Server(Regressor(hidden=hidden), FedAvg(), ToyFleet(), init_weights=str(path))
+        try:
+            trainer(1).fit(server, datamodule=data)
+        finally:
+            assert server.last_round is None
+
     with pytest.raises(CheckpointError, match=r"hidden.weight is \(16, 3\) there and \(8, 3\) here"):
-        Server(Regressor(hidden=8), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "plain.pt"))
+        fit(weights[1], hidden=8)
     with pytest.raises(CheckpointError, match="there is no file"):
-        Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "nothing.pt"))
+        fit(tmp_path / "nothing.pt")
     (tmp_path / "text.pt").write_text("no weights")
     with pytest.raises(CheckpointError, match="can't be read as weights"):
-        Server(Regressor(), FedAvg(), ToyFleet(), init_weights=str(tmp_path / "text.pt"))
+        fit(tmp_path / "text.pt")
 
 
 def test_a_model_without_example_input_is_refused(regressor, data, trainer):
