@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast, final
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -81,6 +82,12 @@ class FedlightCLI(LightningCLI):
         for target in SEED_TARGETS:
             parser.link_arguments("seed_everything", target, compute_fn=_seed)
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Whether fit ends with a test run.")
+        parser.add_argument(
+            "--num_threads",
+            type=int | None,
+            default=None,
+            help="Threads per process that PyTorch computes with; null: as many as there are cores.",
+        )
         if self._extend is not None:
             self._extend(parser)
 
@@ -102,6 +109,7 @@ class FedlightCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Settle where the run writes, and check that it can and that what it reads is there."""
+        set_num_threads(self._get(self.config, "num_threads"))
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
@@ -190,6 +198,15 @@ class FedlightCLI(LightningCLI):
         except DataError:
             return False
         return True
+
+
+def set_num_threads(num_threads: int | None) -> None:
+    """Let PyTorch compute with this many threads; raises ConfigError if that is no number of threads."""
+    if num_threads is None:
+        return
+    if num_threads < 1:
+        raise ConfigError(f"num_threads is {num_threads}; give 1 or more, or null for as many as there are cores")
+    torch.set_num_threads(num_threads)
 
 
 def default_checkpoints(by_validation: bool) -> list[pl.Callback]:

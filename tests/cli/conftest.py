@@ -24,6 +24,7 @@ trainer:
   accelerator: cpu
   devices: 1
   default_root_dir: out
+num_threads: 1
 """
 
 

@@ -68,6 +68,10 @@ TINY = ("--config", "tiny.yaml")
             "seed_everything is true; give a number, every draw of a run derives from it",
         ),
         (
+            ("fit", *TINY, "--num_threads", "0"),
+            "num_threads is 0; give 1 or more, or null for as many as there are cores",
+        ),
+        (
             ("fit", *TINY, "--ckpt_path", "none.ckpt"),
             "ckpt_path: there is no file none.ckpt; a run keeps its own as <logs>/checkpoints/last.ckpt",
         ),
