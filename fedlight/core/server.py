@@ -88,8 +88,19 @@ class Server(pl.LightningModule):
     # Lightning's hooks --------------------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Trace the client's architecture once; in a fit also check the parts and draw the fleet."""
+        """Trace the client's architecture once; in a fit also check the parts and draw the fleet.
+
+        Raises:
+            ConfigError: a precision other than 32-true, or parts that don't go with these data.
+            UnsupportedClientError: the client overrides a hook that nobody would call.
+            UnsupportedModelError: submodels of the client would not be exact.
+        """
         refuse_unheard(self.client)
+        if self._trainer is not None and self.trainer.precision != "32-true":
+            raise ConfigError(
+                f"trainer.precision is {self.trainer.precision}, but clients train and updates merge in 32-true; "
+                "leave it out"
+            )
         if not hasattr(self, "plan"):
             self.plan = SubmodelPlan.trace(self.client, example_call(self.client), protect=self.protect)
         if stage != "fit":
@@ -106,13 +117,20 @@ class Server(pl.LightningModule):
 
         Raises:
             CheckpointError: ``init_weights`` is missing or doesn't fit.
+            ConfigError: the schedule waits for a metric.
         """
         # The first hook after a checkpoint, if any, has been taken back, and the last before callbacks write files.
         self._start_from_init_weights()
         optimizer = self.server_optimizer([p for p in self.client.parameters() if p.requires_grad])
         if self.server_lr_scheduler is None:
             return optimizer
-        return [optimizer], [self.server_lr_scheduler(optimizer)]
+        scheduler = self.server_lr_scheduler(optimizer)
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            raise ConfigError(
+                "model.server_lr_scheduler is ReduceLROnPlateau, which waits for a metric that no round gives it; "
+                "choose a schedule by round, for example torch.optim.lr_scheduler.CosineAnnealingLR"
+            )
+        return [optimizer], [scheduler]
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run one communication round."""

@@ -71,6 +71,18 @@ def test_server_learning_rate_follows_its_schedule_by_round(regressor, data, tra
         torch.testing.assert_close(value, one_round[name], rtol=0, atol=1e-6)
 
 
+def test_a_schedule_that_waits_for_a_metric_is_refused(regressor, data, trainer):
+    server = Server(regressor, FedAvg(), ToyFleet(), server_lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau)
+    with pytest.raises(ConfigError, match=r"server_lr_scheduler is ReduceLROnPlateau.*schedule by round"):
+        trainer(1).fit(server, datamodule=data)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "64-true", "bf16-true"])
+def test_other_precisions_than_that_of_the_clients_are_refused(regressor, data, trainer, precision):
+    with pytest.raises(ConfigError, match=f"trainer.precision is {precision}"):
+        trainer(1, precision=precision).fit(Server(regressor, FedAvg(), ToyFleet()), datamodule=data)
+
+
 def test_rounds_are_counted_and_time_is_that_of_the_slowest(regressor, data, trainer):
     server = Server(regressor, FedAvg(), ToyFleet())
     running = trainer(5)
