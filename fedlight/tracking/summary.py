@@ -59,8 +59,12 @@ class RunSummary(Callback):
             self.show(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """After Ctrl-C, print how far the run came."""
-        if isinstance(exception, KeyboardInterrupt) and self._totals["rounds"]:
+        """After Ctrl-C, print how far the run came; if only the test broke, what was reached without it."""
+        if not self._totals["rounds"]:
+            return
+        if self.after_test and trainer.testing:
+            self.show(trainer)
+        elif isinstance(exception, KeyboardInterrupt):
             self._remember(trainer)
             last = _places(trainer).get("last checkpoint")
             self.show(trainer, "Run interrupted", f"--ckpt_path {last} goes on from here" if last else None)

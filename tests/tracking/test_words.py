@@ -85,6 +85,17 @@ def test_the_table_can_wait_for_the_test(make_trainer, stub, capsys):
     assert "87.50 %" in out
 
 
+def test_a_test_that_breaks_takes_no_table_away(make_trainer, stub, capsys, monkeypatch):
+    trainer, module = make_trainer([RunSummary(after_test=True)]), stub()
+    trainer.fit(module)
+    monkeypatch.setattr(module, "test_step", lambda batch, batch_idx: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.test(module, verbose=False)
+    out = capsys.readouterr().out
+    assert out.count("Run finished") == 1
+    assert "val accuracy" in out
+
+
 def test_the_table_of_a_resumed_run_counts_all_rounds(make_trainer, stub, capsys, tmp_path):
     first = make_trainer([RunSummary()], max_epochs=2)
     first.fit(stub())
