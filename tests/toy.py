@@ -37,6 +37,27 @@ class Regressor(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr)
 
 
+class Classifier(Regressor):
+    """Tells positive targets from others, with batch normalisation and dropout on the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.dropout, self.out = nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.out(self.dropout(torch.relu(self.norm(self.hidden(x)))))
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        loss = nn.functional.cross_entropy(self(x), (y[:, 0] > 0).long())
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("val/accuracy", (self(x).argmax(1) == (y[:, 0] > 0)).float().mean())
+
+
 class Batches(ClientData):
     """One batch with everything, so that the order of examples doesn't matter."""
 

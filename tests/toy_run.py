@@ -1,7 +1,8 @@
-"""The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] [--hang-in R].
+"""The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] [--hang-in R] [--deep].
 
 Writes FOLDER/last.ckpt after every round, FOLDER/rounds.jsonl with what each round decided.
 ``--hang-in R`` prints a line in the middle of round R, after its training, and waits to be killed.
+``--deep`` trains a classifier with batch normalisation and dropout, with units chosen by what clients sum up.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from toy import Regressor, ToyData, ToyFleet
+from toy import Classifier, Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import FedLight
 from fedlight.core import Server
@@ -49,30 +50,35 @@ def main():
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--hang-in", type=int, default=-1)
+    parser.add_argument("--deep", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arguments.folder.mkdir(parents=True, exist_ok=True)
+    train(**vars(arguments))
+
+
+def train(folder, rounds, resume=False, processes=1, hang_in=-1, deep=False):
+    """Run the federation in this process."""
+    folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(1, verbose=False)
-    server = Server(
-        Regressor(), FedLight(), ToyFleet(), server_optimizer=lambda p: torch.optim.Adam(p, lr=0.01), seed=1
-    )
-    last = arguments.folder / "last.ckpt"
+    client, algorithm = (Classifier(), FedLight(criterion="taylor", round_to=1)) if deep else (Regressor(), FedLight())
+    server = Server(client, algorithm, ToyFleet(), server_optimizer=lambda p: torch.optim.Adam(p, lr=0.01), seed=1)
+    last = folder / "last.ckpt"
     pl.Trainer(
-        max_epochs=arguments.rounds,
+        max_epochs=rounds,
         accelerator="cpu",
-        devices=arguments.processes,
-        strategy="ddp" if arguments.processes > 1 else "auto",
-        default_root_dir=arguments.folder,
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        default_root_dir=folder,
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
         callbacks=[
-            Diary(arguments.folder / "rounds.jsonl", arguments.hang_in),
-            ModelCheckpoint(arguments.folder, filename="last", enable_version_counter=False),
+            Diary(folder / "rounds.jsonl", hang_in),
+            ModelCheckpoint(folder, filename="last", enable_version_counter=False),
         ],
-    ).fit(server, datamodule=ToyData(), ckpt_path=last if arguments.resume else None)
+    ).fit(server, datamodule=ToyData(), ckpt_path=last if resume else None)
 
 
 if __name__ == "__main__":
