@@ -102,6 +102,7 @@ def one_round(weights, rates, clients, split):
     return merged
 
 
+@pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
 @pytest.mark.parametrize("split", [True, False], ids=["masked", "not masked"])
 @pytest.mark.parametrize("clients_per_round", [None, 2])
 def test_equals_plain_loops(split, clients_per_round):
