@@ -102,7 +102,8 @@ class Cohort:
             client=job.client,
             round_idx=job.round_idx,
             seed=state.seed,
-            weights=job.coverage.slice(state.weights),
+            # A full model is read where it is: the copy would cost as much as a step of a small network.
+            weights=state.weights if job.coverage.is_full else job.coverage.slice(state.weights),
             masks=job.coverage.masks,
             lr_factor=parts.local.lr_factor(job.round_idx),
             statistics=parts.importance.statistics,

@@ -31,12 +31,12 @@ class ThinModules:
 
     def get(self, coverage: Coverage, torch_device: torch.device) -> pl.LightningModule:
         """Return a module of the coverage's shape on ``torch_device``; its weights are whatever was there before."""
-        key = self._plan.signature(coverage.keep)
+        key = (self._plan.signature(coverage.keep), torch_device)
         module = self._modules.get(key)
         if module is None:
-            module = self._plan.build(self._template, coverage.keep)
+            module = self._plan.build(self._template, coverage.keep).to(torch_device)
             self._modules[key] = module
             if len(self._modules) > self._capacity:
                 self._modules.popitem(last=False)
         self._modules.move_to_end(key)
-        return module.to(torch_device)
+        return module

@@ -102,7 +102,7 @@ class ClientTask:
         client: the client's number.
         round_idx: version of the global model that the weights come from.
         seed: the run's seed; the client derives its draws from it by :func:`fedlight.core.seeds.derive_seed`.
-        weights: thin state dict to start from.
+        weights: thin state dict to start from; read only, it may be the global one.
         masks: bool masks by parameter name for unstructured submodels (uncovered entries stay zero), else None.
         lr_factor: factor on the learning rate that the LR schedule gives for this round.
         statistics: names of per-entry statistics to sum up while training, see :data:`STATISTICS`.
