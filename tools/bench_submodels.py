@@ -97,9 +97,9 @@ def training_step(module: nn.Module) -> Callable[[], None]:
     return step
 
 
-def bench_steps(repeats: int) -> None:
+def bench_steps(repeats: int, memory_format: torch.memory_format) -> None:
     """Print the second table."""
-    module = ResNet18()
+    module = ResNet18().to(memory_format=memory_format)
     plan = SubmodelPlan.trace(module, module.example_input_array)
     full_macs = plan.cost(plan.full_keep()).macs
     full = training_step(copy.deepcopy(module))
@@ -120,11 +120,12 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("at ratio .5     cut ms merge ms   sum ms build ms" + ("   prune ms  prune/build" if options.compare else ""))
-    resnet, convnet = ResNet18(), ConvNet()
+    resnet, convnet = ResNet18(), ConvNet("cifar")
     bench_maps("ResNet18", resnet, last_linear(resnet), options.repeats, options.compare)
     bench_maps("ConvNet", convnet, last_linear(convnet), options.repeats, options.compare)
-    print("ratio   full ms   thin ms   share    MACs share/MACs")
-    bench_steps(options.repeats)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        print(f"{memory_format}\nratio   full ms   thin ms   share    MACs share/MACs")
+        bench_steps(options.repeats, memory_format)
 
 
 def last_linear(module: nn.Module) -> nn.Module:

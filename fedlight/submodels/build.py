@@ -39,7 +39,7 @@ class Builder:
         """Copy ``module`` with the kept positions of its tensors alone, and set the attributes of its layers.
 
         Everything else comes along as :func:`copy.deepcopy` has it; parameters that don't require gradients still
-        don't.
+        don't, and those in channels-last memory format are so again.
 
         Args:
             module: an instance of the architecture; it stays as it is.
@@ -71,7 +71,7 @@ class Builder:
 
     def _cut(self, coverage: ChannelCoverage, name: str, tensor: Tensor) -> Tensor:
         if name in self._structure.shapes:
-            return coverage.gather(name, tensor)
+            return coverage.gather(name, tensor).contiguous(memory_format=_memory_format(tensor))
         if name in self._structure.unsaved:
             cut = tensor.detach()
             for dim, kept in _kept(self._structure.unsaved[name], coverage.keep):
@@ -82,6 +82,18 @@ class Builder:
                 f"parameter {name!r} is not in the model that the plan was traced on: trace this model"
             )
         return tensor.detach().clone()
+
+
+def _memory_format(tensor: Tensor) -> torch.memory_format:
+    """Channels-last convolutions stay so: on a CPU that matters most for narrow ones."""
+    for num_dims, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
+        if (
+            tensor.dim() == num_dims
+            and not tensor.is_contiguous()
+            and tensor.is_contiguous(memory_format=memory_format)
+        ):
+            return memory_format
+    return torch.contiguous_format
 
 
 def _kept(axes: Axes, keep: Tensor) -> list[tuple[int, Tensor]]:

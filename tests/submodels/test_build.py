@@ -198,3 +198,16 @@ def test_device_of_the_module_is_kept():
     plan = SubmodelPlan.trace(ViT(image_size=8, dim=16, depth=1), torch.randn(2, 3, 8, 8))
     sub = plan.build(net, plan.keep(torch.zeros(plan.num_units), 0.5))
     assert {parameter.device.type for parameter in sub.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_memory_format_of_convolutions_stays(memory_format):
+    module = conv_net(nn.BatchNorm2d(8)).to(memory_format=memory_format)
+    plan = SubmodelPlan.trace(module, IMAGES)
+    for keep in (plan.full_keep(), plan.keep(torch.rand(plan.num_units), 0.5, round_to=1)):
+        thin = plan.build(module, keep)
+        for name, parameter in thin.named_parameters():
+            if parameter.dim() == 4:
+                assert parameter.is_contiguous(memory_format=memory_format), name
+        state = plan.slice(module.state_dict(), keep)
+        assert all(torch.equal(value, state[name]) for name, value in thin.state_dict().items())
