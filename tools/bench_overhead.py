@@ -14,13 +14,13 @@ import statistics
 import time
 
 import torch
-from fedlight.models import ConvNet
 from torch import nn
 
 from fedlight.core.client import run_client
 from fedlight.core.types import ClientTask
 from fedlight.data.client import IndexedClient
 from fedlight.data.examples import TensorExamples
+from fedlight.models import ConvNet
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import RunningStatistics

@@ -23,13 +23,13 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from bench_overhead import bare_network
-from fedlight.models import ConvNet
 from torch import nn
 
 from fedlight.algorithms import FedAvg
 from fedlight.core import Server
 from fedlight.data import FederatedDataModule, Source, Splits, TensorExamples
 from fedlight.fleet import Homogeneous
+from fedlight.models import ConvNet
 
 NUM_CLIENTS, EXAMPLES_EACH, CLIENTS_PER_ROUND, BATCH_SIZE, LR = 1000, 50, 50, 10, 0.1
 

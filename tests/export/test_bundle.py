@@ -119,7 +119,9 @@ def test_integers_in_and_two_outputs(tmp_path):
 def test_a_forward_that_branches_on_values_is_refused_and_leaves_nothing(tmp_path):
     plan, keep, thin = submodel(Net(), IMAGES)
     thin.__class__ = Branching
-    with pytest.raises(ExportError, match=r"Branching.forward can't be exported .* write forward without Python branches"):
+    with pytest.raises(
+        ExportError, match=r"Branching.forward can't be exported .* write forward without Python branches"
+    ):
         export_submodel(plan, keep, thin, IMAGES, tmp_path / "net")
     assert list(tmp_path.iterdir()) == []
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from fedlight.models import Attention, rotate
 from torch import Tensor
 
 from fedlight.errors import ConfigError
+from fedlight.models import Attention, rotate
 
 
 def project(attention: Attention, stream: Tensor) -> tuple[Tensor, Tensor, Tensor]:

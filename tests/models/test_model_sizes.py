@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
+
+from fedlight.errors import ConfigError
 from fedlight.models import (
     GPT,
     LSTM,
@@ -15,9 +18,6 @@ from fedlight.models import (
     TorchvisionClassifier,
     ViT,
 )
-from torch import nn
-
-from fedlight.errors import ConfigError
 
 
 def count(module: nn.Module) -> int:

@@ -5,6 +5,10 @@ import pickle
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
+from lightning import LightningModule, Trainer
+from torch.utils.data import DataLoader, TensorDataset
+
 from fedlight.models import (
     GPT,
     LSTM,
@@ -18,9 +22,6 @@ from fedlight.models import (
     TorchvisionClassifier,
     ViT,
 )
-from jsonargparse import ArgumentParser
-from lightning import LightningModule, Trainer
-from torch.utils.data import DataLoader, TensorDataset
 
 BUILDERS = {
     "digits": lambda: ConvNet("digits", lr=0.1),

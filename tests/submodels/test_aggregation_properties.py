@@ -4,12 +4,12 @@ import functools
 
 import pytest
 import torch
-from fedlight.models import GPT, LSTM, ConvNet, ViT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2
 
+from fedlight.models import GPT, LSTM, ConvNet, ViT
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage, MaskCoverage
 

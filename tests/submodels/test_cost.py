@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from fedlight.models import GPT, LSTM, ConvNet, TextCNN, ViT
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedlight.errors import DataError
+from fedlight.models import GPT, LSTM, ConvNet, TextCNN, ViT
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.cost import CostTable
 from fedlight.submodels.structure import Cost, Group, Structure
