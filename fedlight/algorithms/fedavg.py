@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local
+from fedlight.core.slots import Local, NormPolicy
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -38,16 +38,19 @@ class FedAvg(Algorithm):
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
         local: how a client trains; None: one epoch of the lean loop.
+        norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
     """
 
-    def __init__(self, *, clients_per_round: int | None = None, local: Local | None = None) -> None:
+    def __init__(
+        self, *, clients_per_round: int | None = None, local: Local | None = None, norm: NormPolicy | None = None
+    ) -> None:
         super().__init__(
             selection=UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),
             local=local or LeanLoop(epochs=1),
-            norm=RunningStatistics(),
+            norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=CoverageMean(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final, get_args
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local
+from fedlight.core.slots import Importance, Local, NormPolicy
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.parts.compression import NoCompression
@@ -45,6 +45,7 @@ class FedLight(Algorithm):
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
         local: how a client trains; None: one epoch of the lean loop.
+        norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         ratios: the bandit's arms; None: 0, .2, .4, .6, .8.
         discount: λ in (0, 1].
         bonus_scale: factor on the bandit's bonus.
@@ -66,6 +67,7 @@ class FedLight(Algorithm):
         *,
         clients_per_round: int | None = None,
         local: Local | None = None,
+        norm: NormPolicy | None = None,
         ratios: list[float] | None = None,
         discount: float = 0.98,
         bonus_scale: float = 0.25,
@@ -94,7 +96,7 @@ class FedLight(Algorithm):
                 exchange="all" if prune_until is None else "cosine",
             ),
             local=local or LeanLoop(epochs=1),
-            norm=RunningStatistics(),
+            norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=CosineGradient(support, moving_average),
             aggregation=CoverageMean(update_norm) if divisor == "coverage" else ResidualRecovery(update_norm),

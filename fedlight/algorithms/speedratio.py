@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local
+from fedlight.core.slots import Importance, Local, NormPolicy
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -37,6 +37,7 @@ class SpeedRatio(Algorithm):
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
         local: how a client trains; None: one epoch of the lean loop.
+        norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         target: whose time is common: ``fastest``, ``median``, or a quantile in [0, 1] of the round's clients.
         min_ratio: ratio of those who set the pace. 0 lets the fastest train the full model; above 0 rounds are shorter
             and nobody trains all of it at once.
@@ -50,6 +51,7 @@ class SpeedRatio(Algorithm):
         *,
         clients_per_round: int | None = None,
         local: Local | None = None,
+        norm: NormPolicy | None = None,
         target: Literal["fastest", "median"] | float = "fastest",
         min_ratio: float = 0.3,
         max_ratio: float = 0.95,
@@ -62,7 +64,7 @@ class SpeedRatio(Algorithm):
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),
             local=local or LeanLoop(epochs=1),
-            norm=RunningStatistics(),
+            norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=CoverageMean(),
