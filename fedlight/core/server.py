@@ -244,12 +244,12 @@ class Server(pl.LightningModule):
                     buffer += aggregate[name].to(buffer)
 
     def _record(self, state: RoundState, finished: Sequence[Job], reports: list[Report], wall_s: float) -> None:
-        sparsity = [self.plan.layer_sparsity(job.coverage.keep) for job in finished]
-        names = sparsity[0] if sparsity else {}
+        sparsity = [job.coverage.layer_sparsity() for job in finished]
+        names = dict.fromkeys(name for one in sparsity for name in one)
         self.last_round = RoundRecord(
             round_idx=state.round_idx,
             reports=reports,
-            layer_sparsity={name: sum(one[name] for one in sparsity) / len(sparsity) for name in names},
+            layer_sparsity={name: sum(one.get(name, 0.0) for one in sparsity) / len(sparsity) for name in names},
             start_s=state.now_s,
             end_s=self.clock.now_s,
             wall_s=wall_s,

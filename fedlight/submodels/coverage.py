@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, final
@@ -74,8 +73,8 @@ class Coverage(ABC):
         """Shape that the client has for one tensor."""
 
     @abstractmethod
-    def kept_fractions(self) -> dict[str, float]:
-        """Fraction of the entries of each tensor that is covered, in (0, 1]; layer-wise sparsity is 1 - this."""
+    def layer_sparsity(self) -> dict[str, float]:
+        """Fraction of each layer that is removed, in [0, 1), by layer; layers without an entry lose nothing."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
@@ -181,12 +180,9 @@ class ChannelCoverage(Coverage):
         dims = self._dims.get(name, (None,) * len(shape))
         return tuple(size if kept is None else kept.count for size, kept in zip(shape, dims, strict=True))
 
-    def kept_fractions(self) -> dict[str, float]:
-        """Product of the kept fractions of a tensor's dims."""
-        return {
-            name: math.prod(self.thin_shape(name)) / max(1, math.prod(shape))
-            for name, shape in self._structure.shapes.items()
-        }
+    def layer_sparsity(self) -> dict[str, float]:
+        """Fraction of each group's units that is removed, by the group's name."""
+        return {group.name: 1 - int(self.keep[group.units].sum()) / group.size for group in self._structure.groups}
 
     def state_dict(self) -> dict[str, Any]:
         """The keep set."""
@@ -294,9 +290,9 @@ class MaskCoverage(Coverage):
         """The full shape."""
         return _shape(self._shapes, name)
 
-    def kept_fractions(self) -> dict[str, float]:
-        """Share of True in each mask."""
-        return {name: float(self.masks[name].double().mean()) if name in self.masks else 1.0 for name in self._shapes}
+    def layer_sparsity(self) -> dict[str, float]:
+        """Share of False in each mask, by the name of the tensor without ``.weight``."""
+        return {name.removesuffix(".weight"): 1 - int(mask.sum()) / mask.numel() for name, mask in self.masks.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """The masks that leave something out."""

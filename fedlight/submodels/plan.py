@@ -175,8 +175,3 @@ class SubmodelPlan:
     def signature(self, keep: Tensor) -> tuple[int, ...]:
         """Kept units per group: submodels with equal signatures have equal shapes."""
         return tuple(int(keep[group.units].sum()) for group in self.groups)
-
-    def layer_sparsity(self, keep: Tensor) -> dict[str, float]:
-        """Fraction of each group's units that is removed, in [0, 1), by the group's name."""
-        kept = self.signature(keep)
-        return {group.name: 1 - count / group.size for group, count in zip(self.groups, kept, strict=True)}

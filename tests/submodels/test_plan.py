@@ -45,8 +45,8 @@ def test_keep_takes_the_highest_scores_of_each_group(plan):
 def test_signature_and_sparsity_count_units_per_group(plan):
     keep = keep_set(plan, 0, 1, 8, 9, 10)
     assert plan.signature(keep) == (2, 3)
-    assert plan.layer_sparsity(keep) == {"a": 0.75, "b": 0.5}
-    assert plan.layer_sparsity(plan.full_keep()) == {"a": 0.0, "b": 0.0}
+    assert plan.coverage(keep).layer_sparsity() == {"a": 0.75, "b": 0.5}
+    assert plan.coverage(plan.full_keep()).layer_sparsity() == {"a": 0.0, "b": 0.0}
 
 
 def test_cost_by_hand(plan):

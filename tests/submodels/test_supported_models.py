@@ -94,7 +94,7 @@ def check_model(module, inputs):
         check_tensors(sub, thin)
         check_cost(plan, keep, sub, inputs)
         check_training(sub, inputs)
-        assert all(0 < share < 1 for share in plan.layer_sparsity(keep).values())
+        assert all(0 < share < 1 for share in plan.coverage(keep).layer_sparsity().values())
     assert all(torch.equal(tensor, state[name]) for name, tensor in module.state_dict().items())
 
 
