@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import lightning.pytorch as pl
@@ -13,6 +13,7 @@ from fedlight.core.client import run_client
 from fedlight.core.modules import ThinModules
 from fedlight.core.processes import Processes
 from fedlight.core.types import ClientTask, FederatedData, Job, Report, RoundState, State, Update
+from fedlight.errors import UnsupportedClientError
 from fedlight.submodels import SubmodelPlan
 
 
@@ -23,6 +24,7 @@ class _Returned:
     accepted: bool
     metrics: dict[str, float]
     upload_bytes: int
+    trained: bool
     score: float | None = None
 
 
@@ -53,6 +55,8 @@ class Cohort:
         self._data = data
         self._processes = processes
         self._thin_modules = ThinModules(plan, client)
+        self._client_name = type(client).__name__
+        self._has_trained = False
 
     def aggregate(
         self, state: RoundState, finished: Sequence[Job], torch_device: torch.device
@@ -71,7 +75,9 @@ class Cohort:
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
             update = self._train(state, job, torch_device)
-            returned[job.key] = _Returned(update.is_finite(), update.finite_metrics(), update.upload_bytes)
+            returned[job.key] = _Returned(
+                update.is_finite(), update.finite_metrics(), update.upload_bytes, _is_trained(update)
+            )
             if not returned[job.key].accepted:
                 continue
             parts.importance.add(job.coverage, update)
@@ -84,7 +90,9 @@ class Cohort:
         aggregate = parts.aggregation.finish(reduce)
         for job, update in kept:
             returned[job.key].score = parts.contribution.score(job.coverage, update)
-        return aggregate, _reports(state, finished, weights, self._processes.gather(returned))
+        everything = self._processes.gather(returned)
+        self._refuse_untrained(state, everything)
+        return aggregate, _reports(state, finished, weights, everything)
 
     def settle(self, state: RoundState, in_flight: Sequence[Job], torch_device: torch.device) -> None:
         """Compute the updates of jobs still in flight, before the weights that they started from are gone."""
@@ -93,6 +101,16 @@ class Cohort:
         updates = self._processes.gather(own)
         for job in waiting:
             job.update = updates[job.key]
+
+    def _refuse_untrained(self, state: RoundState, returned: Mapping[tuple[int, float], _Returned]) -> None:
+        """Refuse a module that skips every batch of every client; once one has taken a step, skipping is its right."""
+        self._has_trained |= any(back.trained for back in returned.values())
+        if returned and not self._has_trained:
+            raise UnsupportedClientError(
+                f"{self._client_name}.training_step returned None for every batch of every client in round "
+                f"{state.round_idx + 1}, so nothing was trained; end it with `return loss` (a module that optimises "
+                "manually must step its optimizer)"
+            )
 
     def _train(self, state: RoundState, job: Job, torch_device: torch.device) -> Update:
         if job.update is not None:
@@ -113,6 +131,11 @@ class Cohort:
         )
         module = self._thin_modules.get(job.coverage, torch_device)
         return run_client(task, module, self._data.client(job.client))
+
+
+def _is_trained(update: Update) -> bool:
+    # A module that optimises by hand may step without a word to the loop; what has moved tells.
+    return update.num_steps > 0 or any(bool(value.any()) for value in update.delta.values())
 
 
 def _reports(

@@ -22,6 +22,9 @@ from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundSt
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
 
+MAX_NAMES = 8
+"""Clients that one message names."""
+
 
 def plain_sgd(params: Any) -> torch.optim.Optimizer:
     """Return SGD with learning rate 1, under which the server step adds the aggregate update as it is (FedAvg)."""
@@ -83,6 +86,7 @@ class Server(pl.LightningModule):
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
         self._init_weights = init_weights
+        self._told_rejected: set[int] = set()
         lend_hooks(client, self)
 
     # Lightning's hooks --------------------------------------------------------------------------------------------
@@ -256,12 +260,17 @@ class Server(pl.LightningModule):
             metrics={tag: value for part in self.algorithm.slots().values() for tag, value in part.metrics().items()},
         )
         self.log_dict(self.last_round.scalars(), on_step=False, on_epoch=True, batch_size=1)
-        rejected = [report.client for report in reports if not report.accepted]
-        if rejected:
-            names_of = ", ".join(f"{client} ({self.fleet.device(client)})" for client in rejected)
-            self.print(
-                f"round {state.round_idx}: left out {len(rejected)} clients whose update was not finite: {names_of}"
-            )
+        self._tell_rejected(state.round_idx, [report.client for report in reports if not report.accepted])
+
+    def _tell_rejected(self, round_idx: int, rejected: Sequence[int]) -> None:
+        """Name the clients whose update was left out, each once: the loggers have the number of every round."""
+        new = [client for client in rejected if client not in self._told_rejected]
+        self._told_rejected.update(new)
+        if new:
+            names = ", ".join(f"{client} ({self.fleet.device(client)})" for client in new[:MAX_NAMES])
+            more = f" and {len(new) - MAX_NAMES} more" if len(new) > MAX_NAMES else ""
+            what = "a client whose update was" if len(new) == 1 else f"{len(new)} clients whose updates were"
+            self.print(f"round {round_idx + 1}: left out {what} not finite: {names}{more} (each is named once)")
 
     def _start_from_init_weights(self) -> None:
         if self._init_weights is not None:
