@@ -6,6 +6,7 @@ import copy
 from argparse import ArgumentError
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,16 +16,16 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedlight.cli.messages import explain
 from fedlight.cli.saved import SavedRun
-from fedlight.core.evaluation import example_inputs
+from fedlight.core.evaluation import batch_inputs, example_inputs, run_forward
 from fedlight.core.seeds import SERVER
 from fedlight.data import FederatedDataModule
 from fedlight.errors import CheckpointError, ConfigError
 from fedlight.export import ExportError, export_submodel
-from fedlight.export.bundle import MANIFEST
+from fedlight.export.bundle import MANIFEST, refuse_to_overwrite
 from fedlight.export.onnx_model import require_onnx
 from fedlight.parts.importance import Magnitude
 from fedlight.parts.norm import StaticStatistics
@@ -37,6 +38,8 @@ def run_export(arguments: Sequence[str]) -> None:
     """Run the subcommand."""
     options = _parse(arguments)
     require_onnx()
+    if not options.overwrite:
+        refuse_to_overwrite(Path(options.out))  # before the work, too
     run = SavedRun(options.ckpt_path)
     coverage, origin = _choose(run, options)
     server = run.server
@@ -44,9 +47,9 @@ def run_export(arguments: Sequence[str]) -> None:
     thin = _build(server.client, server.plan, coverage)
     needs_statistics = not server.algorithm.norm.travels
     data = run.setup_data()
-    batches = _own_batches(data, len(inputs)) if data is not None and (options.int8 or needs_statistics) else None
+    batches = _own_batches(server.client, data) if data is not None and (options.int8 or needs_statistics) else None
     if needs_statistics:
-        _estimate_statistics(thin, data, len(inputs))
+        _estimate_statistics(thin, data)
     if options.int8 and not batches:
         raise ExportError(
             "--int8 needs examples to calibrate on, and the run's data are not at hand or hold none back; "
@@ -62,6 +65,8 @@ def run_export(arguments: Sequence[str]) -> None:
         origin=origin,
         class_names=_class_names(server.client, data),
         calibration=batches if options.int8 else None,
+        classifies=_has_classes(data),
+        overwrite=options.overwrite,
         metrics=metrics,
         measured_on=data.validate_on if data is not None and metrics is not None else None,
     )
@@ -80,6 +85,9 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     parser.add_argument("--client", type=int, default=None, help="The submodel that this client had last.")
     parser.add_argument("--out", type=str, required=True, help="Folder to write to.")
     parser.add_argument("--int8", type=bool, default=False, nargs="?", const=True, help="Also write an int8 model.")
+    parser.add_argument(
+        "--overwrite", type=bool, default=False, nargs="?", const=True, help="Replace an export that is in --out."
+    )
     try:
         options = parser.parse_args(list(arguments))
     except ArgumentError as error:
@@ -131,9 +139,9 @@ def _build(client: pl.LightningModule, plan: SubmodelPlan, coverage: Coverage) -
     return thin.eval()
 
 
-def _own_batches(data: FederatedDataModule, num_inputs: int) -> list[tuple[Tensor, ...]]:
+def _own_batches(client: pl.LightningModule, data: FederatedDataModule) -> list[tuple[Tensor, ...]]:
     """Return the forward arguments of what the server holds back: its own examples, else the validation set."""
-    return [_arguments(batch, num_inputs) for batch in _held_back(data)]
+    return [batch_inputs(client, batch) for batch in _held_back(data)]
 
 
 def _held_back(data: FederatedDataModule) -> Iterable[Any]:
@@ -144,16 +152,17 @@ def _held_back(data: FederatedDataModule) -> Iterable[Any]:
     return data.val_dataloader() if data.validate_on == "holdout" else ()
 
 
-def _arguments(batch: Any, num_inputs: int) -> tuple[Tensor, ...]:
-    return tuple(batch[:num_inputs]) if isinstance(batch, list | tuple) else (batch,)
+def _has_classes(data: FederatedDataModule | None) -> bool:
+    """Whether every example has one class label."""
+    return data is not None and data.client(0).label_counts() is not None
 
 
-def _estimate_statistics(thin: nn.Module, data: FederatedDataModule | None, num_inputs: int) -> None:
+def _estimate_statistics(thin: pl.LightningModule, data: FederatedDataModule | None) -> None:
     """Estimate running statistics where the algorithm keeps none, on what the server holds back."""
 
     @torch.no_grad()
     def forward(batch: Any) -> None:
-        thin(*_arguments(batch, num_inputs))
+        run_forward(thin, batch)
 
     StaticStatistics().before_evaluation(thin, None if data is None else data.server(), forward)
 
@@ -203,11 +212,19 @@ def _table(manifest: dict[str, Any], out: str) -> Table:
         f"onnxruntime and PyTorch differ by {check['max_difference']:.1e} (tolerance {check['tolerance']:.1e})",
     )
     if int8 is not None:
-        agreement = f", same answer on {percent(int8['agreement'])}" if int8["agreement"] is not None else ""
-        table.add_row(
-            manifest["files"]["int8"],
-            f"{quantity(int8['num_bytes'], 'B')}{agreement} of {int8['num_examples']} examples, "
-            f"outputs differ by {percent(int8['relative_difference'])}",
-        )
+        table.add_row(manifest["files"]["int8"], _int8_line(int8))
+        if int8["num_bytes"] > manifest["num_bytes"]:
+            table.add_row("", "larger than the float32 file: in so small a model the scales outweigh the weights")
     table.add_row("folder", f"{out} ({MANIFEST} describes it)")
     return table
+
+
+def _int8_line(int8: dict[str, Any]) -> str:
+    size, examples = quantity(int8["num_bytes"], "B"), int8["num_examples"]
+    relative = percent(int8["relative_difference"])
+    if int8["agreement"] is not None:
+        return (
+            f"{size}, same answer on {percent(int8['agreement'])} of {examples} examples, outputs differ by {relative}"
+        )
+    mean, most = f"{int8['mean_difference']:.2g}", f"{int8['max_difference']:.2g}"
+    return f"{size}, outputs of {examples} examples differ by {relative}: {mean} on average, {most} at most"

@@ -43,15 +43,15 @@ def run_profile(arguments: Sequence[str]) -> None:
     server.algorithm.local.check(server.client)
     batch, batch_size, labels = _first_batch(data)
     table = Table(title=f"{type(server.client).__name__}, batch {batch_size}", title_justify="left", box=box.ROUNDED)
-    for name in ("ratio", "parameters", "MACs per example", "bytes", "ms per training step", "of full"):
-        table.add_column(name, justify="right")
+    for name in ("ratio", "kept", "parameters", "MACs per example", "bytes", "ms per training step", "of full"):
+        table.add_column(name, justify="right", no_wrap=name == "kept")
     first_s: float | None = None
     for ratio in ratios:
         coverage = _coverage(server, data, ratio)
         cost = server.algorithm.extraction.cost_of(server.plan, coverage)
         step_s = _measure(server, coverage, TimedBatches(batch, batch_size, num_steps + 1, labels))
         first_s = first_s or step_s
-        table.add_row(*_row(ratio, cost, step_s, first_s))
+        table.add_row(*_row(ratio, _kept(coverage), cost, step_s, first_s))
     Console().print(table)
 
 
@@ -130,9 +130,16 @@ def _measure(server: Server, coverage: Coverage, data: TimedBatches) -> float:
     return float(np.median(steps_s[1:]))
 
 
-def _row(ratio: float, cost: Cost, step_s: float, first_s: float) -> tuple[str, ...]:
+def _kept(coverage: Coverage) -> str:
+    """Return the fraction that layers keep: of their units, or of their weights; least and most where these differ."""
+    kept = [f"{1 - removed:.2f}" for removed in sorted(coverage.layer_sparsity().values(), reverse=True)] or ["1.00"]
+    return kept[0] if kept[0] == kept[-1] else f"{kept[0]}-{kept[-1]}"
+
+
+def _row(ratio: float, kept: str, cost: Cost, step_s: float, first_s: float) -> tuple[str, ...]:
     return (
         f"{ratio:g}",
+        kept,
         f"{cost.parameters:,}",
         quantity(cost.macs),
         quantity(cost.num_bytes, "B"),

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 
-from fedlight.errors import ConfigError, UnsupportedClientError
+from fedlight.errors import ConfigError, DataError, UnsupportedClientError
 
 TRANSFER_HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 """Hooks of every batch; the server's own batch, the one of a round, is not the client's."""
@@ -69,7 +69,46 @@ def example_inputs(module: pl.LightningModule) -> tuple[Any, ...]:
     Raises:
         ConfigError: if the module has none, or forward takes some of them by keyword only.
     """
-    inputs = example_call(module)
+    return _by_position(module, example_call(module))
+
+
+def batch_call(module: pl.LightningModule, batch: Any) -> tuple[Any, ...] | dict[str, Any]:
+    """Return the inputs in a batch as forward's arguments: a tuple, or a dict by keyword.
+
+    Of a tuple or list they are the first items, as many as there are example inputs; of a dict those under the names of
+    forward's arguments that the example inputs fill. Any other batch is the input itself, and so is a dict that lacks
+    such a name where the example inputs have no keywords.
+
+    Raises:
+        DataError: a dict lacks one of the keywords of the example inputs.
+    """
+    examples = example_call(module)
+    if not isinstance(batch, Mapping):
+        return tuple(batch[: len(examples)]) if isinstance(batch, list | tuple) else (batch,)
+    if isinstance(examples, tuple):
+        names = list(inspect.signature(module.forward).parameters)[: len(examples)]
+        return {name: batch[name] for name in names} if batch.keys() >= set(names) else (batch,)
+    missing = [name for name in examples if name not in batch]
+    if missing:
+        raise DataError(
+            f"the data's batches are dicts without {', '.join(map(repr, missing))}, which "
+            f"{type(module).__name__}.example_input_array names: use the same keys in both"
+        )
+    return {name: batch[name] for name in examples}
+
+
+def batch_inputs(module: pl.LightningModule, batch: Any) -> tuple[Any, ...]:
+    """Return :func:`batch_call` in the order of forward's arguments, as :func:`example_inputs` does."""
+    return _by_position(module, batch_call(module, batch))
+
+
+def run_forward(module: pl.LightningModule, batch: Any) -> Any:
+    """Call ``module`` on the inputs in a batch, as :func:`batch_call` finds them."""
+    inputs = batch_call(module, batch)
+    return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+
+
+def _by_position(module: pl.LightningModule, inputs: tuple[Any, ...] | dict[str, Any]) -> tuple[Any, ...]:
     if isinstance(inputs, tuple):
         return inputs
     bound = inspect.signature(module.forward).bind(**inputs)
@@ -79,18 +118,6 @@ def example_inputs(module: pl.LightningModule) -> tuple[Any, ...]:
             "that those in example_input_array come first, without * before them"
         )
     return bound.args
-
-
-def run_forward(module: pl.LightningModule, batch: Any) -> Any:
-    """Call ``module`` on the inputs in a batch: its first items, as many as there are example inputs.
-
-    A batch that is neither tuple nor list is the input itself; one that is a dict is read by the keywords of the
-    example inputs where these have keywords.
-    """
-    examples = example_call(module)
-    if isinstance(batch, Mapping) and isinstance(examples, dict):
-        return module(**{name: batch[name] for name in examples})
-    return module(*batch[: len(examples)]) if isinstance(batch, list | tuple) else module(batch)
 
 
 def lend_hooks(client: pl.LightningModule, server: pl.LightningModule) -> None:

@@ -32,6 +32,8 @@ def export_submodel(
     origin: Mapping[str, Any] | None = None,
     class_names: Sequence[str] | None = None,
     calibration: Sequence[tuple[Tensor, ...]] | None = None,
+    classifies: bool = False,
+    overwrite: bool = False,
     metrics: Mapping[str, float] | None = None,
     measured_on: str | None = None,
 ) -> dict[str, Any]:
@@ -48,14 +50,19 @@ def export_submodel(
         origin: plain facts about where the submodel comes from, for the manifest.
         class_names: names of the outputs.
         calibration: batches of inputs to quantise by; None writes no int8 file.
+        classifies: whether the first output is one score per class, by which int8 and float32 are then compared.
+        overwrite: whether an export that is in ``out`` may be replaced.
         metrics: what the submodel reaches, for the manifest.
         measured_on: which data the metrics are of, for the manifest.
 
     Raises:
-        ExportError: a package is missing, the module can't be exported, the check fails, or ``out`` can't be written.
+        ExportError: a package is missing, ``out`` holds an export or can't be written, the module can't be exported, or
+            the check fails.
     """
     require_onnx()
     out = Path(out)
+    if not overwrite:
+        refuse_to_overwrite(out)
     thin = thin.cpu().eval()
     inputs = tuple(tensor.detach().cpu() for tensor in inputs)
     try:
@@ -89,7 +96,7 @@ def export_submodel(
             "versions": {name: version(name) for name in ("fedlight", "torch", "onnx", "onnxruntime")},
         }
         if calibration is not None:
-            result = quantize_onnx(workshop / MODEL, workshop / INT8_MODEL, calibration)
+            result = quantize_onnx(workshop / MODEL, workshop / INT8_MODEL, calibration, classifies)
             manifest["files"]["int8"] = INT8_MODEL
             manifest["int8"] = asdict(result)
         (workshop / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -97,6 +104,12 @@ def export_submodel(
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
     return manifest
+
+
+def refuse_to_overwrite(out: Path) -> None:
+    """Raise ExportError if there is an export in ``out``."""
+    if (out / MODEL).exists():
+        raise ExportError(f"--out: {out} holds {MODEL} already; choose another folder, or replace it by --overwrite")
 
 
 def _kept_units(plan: SubmodelPlan, keep: Tensor) -> dict[str, dict[str, Any]]:

@@ -26,23 +26,30 @@ class Int8Result:
     Attributes:
         num_bytes: size of the quantised file.
         relative_difference: ‖int8 - float32‖ / ‖float32‖ of the outputs.
-        agreement: share of examples with the same largest output, in [0, 1]; None where there is one output only.
+        max_difference: largest |int8 - float32|.
+        mean_difference: mean |int8 - float32|.
+        agreement: share of examples with the same largest output, in [0, 1]; None where outputs are no classes.
         num_examples: calibration examples.
     """
 
     num_bytes: int
     relative_difference: float
+    max_difference: float
+    mean_difference: float
     agreement: float | None
     num_examples: int
 
 
-def quantize_onnx(source: Path, target: Path, batches: Sequence[tuple[Tensor, ...]]) -> Int8Result:
+def quantize_onnx(
+    source: Path, target: Path, batches: Sequence[tuple[Tensor, ...]], classifies: bool = False
+) -> Int8Result:
     """Quantise to int8 (QDQ nodes, weights per channel, activations unsigned) and compare to the float32 file.
 
     Args:
         source: float32 ONNX file.
         target: file to write.
         batches: calibration inputs, at least one batch.
+        classifies: whether the first output is one score per class.
 
     Raises:
         ExportError: there is nothing to calibrate on, or the quantiser can't handle the graph.
@@ -78,11 +85,13 @@ def quantize_onnx(source: Path, target: Path, batches: Sequence[tuple[Tensor, ..
     exact = np.concatenate([run_session(session, batch)[0] for batch in batches])
     rounded_session = open_session(target)
     rounded = np.concatenate([run_session(rounded_session, batch)[0] for batch in batches])
-    norm = float(np.linalg.norm(exact))
+    norm, difference = float(np.linalg.norm(exact)), np.abs(rounded - exact)
     return Int8Result(
         num_bytes=os.path.getsize(target),
-        relative_difference=float(np.linalg.norm(rounded - exact)) / norm if norm else 0.0,
-        agreement=float((rounded.argmax(-1) == exact.argmax(-1)).mean()) if exact.shape[-1] > 1 else None,
+        relative_difference=float(np.linalg.norm(difference)) / norm if norm else 0.0,
+        max_difference=float(difference.max()),
+        mean_difference=float(difference.mean()),
+        agreement=float((rounded.argmax(-1) == exact.argmax(-1)).mean()) if classifies else None,
         num_examples=sum(len(batch[0]) for batch in batches),
     )
 

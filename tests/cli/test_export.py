@@ -35,7 +35,7 @@ model:
 
 
 def export(*options: str) -> dict:
-    assert main(["export", "--ckpt_path", LAST, "--out", "onnx", *options]) == 0
+    assert main(["export", "--ckpt_path", LAST, "--out", "onnx", "--overwrite", *options]) == 0
     return json.loads(Path("onnx/manifest.json").read_text())
 
 
@@ -109,3 +109,82 @@ def test_metrics_are_those_of_the_data_held_back(fraction):
     manifest = export("--ratio", "0.5")
     assert (manifest["metrics"] is None) == (fraction == 0)
     assert manifest["measured_on"] == ("holdout" if fraction else None)
+
+
+DICTS = """\
+import torch, lightning
+from torch.utils.data import Dataset
+import fedlight.data as data
+
+class Rows(Dataset):
+    def __init__(self):
+        generator = torch.Generator().manual_seed(0)
+        self.x = torch.randn(120, 5, generator=generator)
+        self.scale = 1 + torch.rand(120, 1, generator=generator)
+        self.targets = (self.x[:, 0] > 0).long() if LABELS else None
+    def __len__(self):
+        return len(self.x)
+    def __getitem__(self, i):
+        x, scale = self.x[i], self.scale[i]
+        return {"y": self.targets[i] if LABELS else x.sum()[None] * scale, "scale": scale, "x": x}
+
+class Rowed(data.Source):
+    def load(self):
+        return data.Splits(train=data.DatasetExamples(Rows()))
+
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.example_input_array = {"scale": torch.ones(2, 1), "x": torch.zeros(2, 5)}
+        self.hidden, self.out = torch.nn.Linear(5, 16), torch.nn.Linear(16, 2 if LABELS else 1)
+        self.norm = torch.nn.BatchNorm1d(16)
+    def forward(self, x, scale):
+        return self.out(self.norm(self.hidden(x)).relu()) * scale
+    def training_step(self, batch, batch_idx):
+        out = self(batch["x"], scale=batch["scale"])
+        loss = torch.nn.functional.cross_entropy if LABELS else torch.nn.functional.mse_loss
+        return loss(out, batch["y"])
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_dict_batches_from_training_to_int8(labels, capsys):
+    module = f"rows_{labels}".lower()
+    Path(f"{module}.py").write_text(f"LABELS = {labels}\n{DICTS}")
+    options = [
+        *FIT, "--model.client", f"{module}.Net", "--data.dataset", f"{module}.Rowed", "--data.server_fraction", "0.2",
+        "--model.algorithm", "HeteroFL",
+    ]  # fmt: skip
+    assert main([*options, *([] if labels else ["--model.algorithm.local", "LeanLoop"])]) == 0
+    capsys.readouterr()
+    int8 = export("--ratio", "0.5", "--int8")["int8"]
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert (int8["agreement"] is not None) == labels
+    assert ("same answer on" in out) == labels
+    assert ("on average" in out) != labels
+    assert 0 < int8["mean_difference"] <= int8["max_difference"] < 1
+    assert "larger than the float32 file" in out
+
+
+def test_an_export_is_not_overwritten_unasked(refusal, capsys):
+    assert main([*FIT]) == 0
+    export("--ratio", "0.5")
+    capsys.readouterr()
+    before = Path("onnx/manifest.json").read_text()
+    message = refusal("export", "--ckpt_path", LAST, "--ratio", "0", "--out", "onnx")
+    assert message == "--out: onnx holds model.onnx already; choose another folder, or replace it by --overwrite"
+    assert Path("onnx/manifest.json").read_text() == before
+    assert export("--ratio", "0")["origin"]["ratio"] == 0
+
+
+def test_masked_logits_without_labels_name_the_way_out(config, refusal):
+    Path("rows.py").write_text(f"LABELS = False\n{DICTS}")
+    message = refusal(
+        *FIT, "--model.client", "rows.Net", "--data.dataset", "rows.Rowed", "--model.algorithm", "HeteroFL",
+        "--data.server_fraction", "0.2",
+    )  # fmt: skip
+    assert "`--model.algorithm.local LeanLoop`" in message

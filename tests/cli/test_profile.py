@@ -38,3 +38,10 @@ def test_a_module_with_a_schedule_of_learning_rates():
         "        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]\n"
     )
     assert main([*PROFILE, "--model.client", "slowing.Net"]) == 0
+
+
+def test_the_share_that_layers_really_keep(config, capsys):
+    # At .6 multiples of 8 leave 8 of 16 channels, 16 of 32 and 24 of 64 hidden units.
+    assert main([*PROFILE[:3], "--ratios", "0", "0.6", "--steps", "1", "--model.algorithm", "SpeedRatio"]) == 0
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows[-2:]] == [["0", "1.00"], ["0.6", "0.38-0.50"]]

@@ -10,8 +10,8 @@ from toy import Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
-from fedlight.core.evaluation import example_call, example_inputs, run_forward
-from fedlight.errors import ConfigError, UnsupportedClientError
+from fedlight.core.evaluation import batch_call, batch_inputs, example_call, example_inputs, run_forward
+from fedlight.errors import ConfigError, DataError, UnsupportedClientError
 from fedlight.parts import StaticStatistics
 from fedlight.submodels import SubmodelPlan
 
@@ -206,3 +206,22 @@ def test_forward_reads_as_many_items_as_it_has_inputs():
     x = torch.ones(4, 3)
     assert torch.equal(run_forward(client, (x, "label")), client(x))
     assert torch.equal(run_forward(client, x), client(x))
+
+
+def test_a_dict_is_read_by_the_names_of_forwards_arguments():
+    client, x = Regressor(), torch.ones(4, 3)
+    batch = {"label": 3, "x": x}
+    assert torch.equal(run_forward(client, batch), client(x))
+    assert batch_call(client, batch) == {"x": x}
+    (only,) = batch_inputs(client, batch)
+    assert only is x
+    # By the order of forward's arguments, whatever the order in the example or in the batch.
+    factor = torch.ones(4, 1)
+    first, second = batch_inputs(Adder(), {"factor": factor, "x": x})
+    assert first is x
+    assert second is factor
+
+
+def test_a_dict_that_lacks_an_input_is_refused_by_name():
+    with pytest.raises(DataError, match=r"dicts without 'factor', which Adder.example_input_array names"):
+        batch_call(Adder(), {"x": torch.ones(4, 3)})

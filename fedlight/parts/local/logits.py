@@ -38,8 +38,8 @@ class LogitMask:
         counts = data.label_counts()
         if counts is None:
             raise DataError(
-                f"masked_logits needs class labels, and the data of client {task.client} have none: leave it out, "
-                "or use a labelled data set"
+                f"masked_logits (HeteroFL's default) needs class labels, and the data of client {task.client} have "
+                "none: leave it out by `--model.algorithm.local LeanLoop`, or use a labelled data set"
             )
         self.present: Tensor = counts > 0
         self._absent = ~self.present.to(next(module.parameters()).device)
