@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import fedlight.algorithms
 from fedlight.cli import main
 
 CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yaml"))
@@ -33,8 +34,7 @@ def stand_in(name: str) -> list[str]:
 
 
 def test_there_is_one_per_algorithm_and_data_set():
-    algorithms = ("fedavg", "heterofl", "speedratio", "fedlight")
-    expected = {f"{algorithm}_{data}" for algorithm in algorithms for data in SHAPES}
+    expected = {f"{name.lower()}_{data}" for name in fedlight.algorithms.__all__ for data in SHAPES}
     assert {path.stem for path in CONFIGS} >= expected | {"quickstart"}
 
 

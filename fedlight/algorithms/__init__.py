@@ -2,7 +2,12 @@
 
 from fedlight.algorithms.fedavg import FedAvg
 from fedlight.algorithms.fedlight import FedLight
+from fedlight.algorithms.fedmp import FedMP
+from fedlight.algorithms.fedpace import FedPace
 from fedlight.algorithms.heterofl import HeteroFL
+from fedlight.algorithms.randomratio import RandomRatio
 from fedlight.algorithms.speedratio import SpeedRatio
+from fedlight.algorithms.synfl import SynFL
+from fedlight.algorithms.upfl import UPFL
 
-__all__ = ["FedAvg", "FedLight", "HeteroFL", "SpeedRatio"]
+__all__ = ["UPFL", "FedAvg", "FedLight", "FedMP", "FedPace", "HeteroFL", "RandomRatio", "SpeedRatio", "SynFL"]

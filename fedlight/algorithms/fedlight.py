@@ -14,7 +14,7 @@ from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
-from fedlight.parts.ratio import DiscountedUCB
+from fedlight.parts.ratio import DiscountedUCB, PerClient, Reward
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
 
@@ -86,7 +86,7 @@ class FedLight(Algorithm):
             raise ConfigError(f"divisor={divisor!r} is unknown to FedLight: use 'coverage' or 'clients'")
         super().__init__(
             selection=UniformSelection(),
-            ratio=DiscountedUCB(ratios, discount, bonus_scale, value),
+            ratio=PerClient(DiscountedUCB(ratios, discount, bonus_scale), Reward(value)),
             importance=_importance(criterion, prune_every),
             extraction=Channels(
                 scope=scope,

@@ -13,7 +13,7 @@ from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import Magnitude
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
-from fedlight.parts.ratio import SpeedAligned
+from fedlight.parts.ratio import ConstantPace, SpeedAligned
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
 
@@ -60,7 +60,7 @@ class SpeedRatio(Algorithm):
     ) -> None:
         super().__init__(
             selection=UniformSelection(),
-            ratio=SpeedAligned(target, min_ratio, max_ratio),
+            ratio=SpeedAligned(ConstantPace(min_ratio, target), max_ratio),
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),
             local=local or LeanLoop(epochs=1),

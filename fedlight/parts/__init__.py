@@ -7,15 +7,37 @@ from fedlight.parts.extraction import Channels, Weights
 from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
 from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
-from fedlight.parts.ratio import DiscountedUCB, Fixed, PerLevel, RandomRatio, SpeedAligned
+from fedlight.parts.ratio import (
+    EUCB,
+    UCB1,
+    BanditPace,
+    ConstantPace,
+    DiscountedUCB,
+    Fixed,
+    PerClient,
+    PerLevel,
+    RandomChoice,
+    Reward,
+    ScheduledPace,
+    Shared,
+    SlidingWindowUCB,
+    SpeedAligned,
+    StagnationPace,
+    Thompson,
+    UnimodalUCB,
+)
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
 
 __all__ = [
+    "EUCB",
+    "UCB1",
     "AbsoluteChange",
+    "BanditPace",
     "BatchStatistics",
     "Channels",
     "ClientStatistic",
+    "ConstantPace",
     "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
@@ -23,18 +45,26 @@ __all__ = [
     "LeanLoop",
     "Magnitude",
     "NoCompression",
+    "PerClient",
     "PerLevel",
     "PrefixOrder",
+    "RandomChoice",
     "RandomOrder",
-    "RandomRatio",
     "ResidualRecovery",
+    "Reward",
     "RunningStatistics",
     "SampleCount",
+    "ScheduledPace",
+    "Shared",
+    "SlidingWindowUCB",
     "SpeedAligned",
+    "StagnationPace",
     "StaticStatistics",
     "Synchronous",
+    "Thompson",
     "TrainerLoop",
     "Uniform",
     "UniformSelection",
+    "UnimodalUCB",
     "Weights",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,10 +16,12 @@ from fedlight.core.types import RoundState
 from fedlight.errors import CheckpointError, ConfigError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage
-from fedlight.submodels.keep import kept_counts
+from fedlight.submodels.keep import Ratio, kept_counts
 from fedlight.submodels.structure import Cost
 
 Scope = Literal["layer", "global"]
+
+_EPS = 1e-9  # 10 * (1 - 0.9) is 0.9999999999999998, and one unit is meant
 
 
 @final
@@ -40,6 +43,8 @@ class Channels(Extraction):
         every: rounds between two prunings (ΔT).
         until: last round that prunes (T_end), counted from 0; None: never stop.
         exchange: ``all`` or ``cosine``; the latter needs ``until``.
+        rounding: ``nearest``, by ``round_to``, or ``floor``: max(min_units, ⌊size · (1 - ratio)⌋) units of each group,
+            as FedMP's authors and Torch-Pruning count; needs the ``layer`` scope and ``round_to=1``.
     """
 
     def __init__(
@@ -50,7 +55,12 @@ class Channels(Extraction):
         every: int = 1,
         until: int | None = None,
         exchange: Literal["all", "cosine"] = "all",
+        rounding: Literal["nearest", "floor"] = "nearest",
     ) -> None:
+        if rounding not in ("nearest", "floor"):
+            raise ConfigError(f"rounding={rounding!r} is not one of 'nearest', 'floor'")
+        if rounding == "floor" and (scope != "layer" or round_to != 1):
+            raise ConfigError(f"rounding='floor' counts exactly: it needs round_to=1 (is {round_to}) and scope='layer'")
         if every < 1:
             raise ConfigError(f"every={every} is no number of rounds between prunings: use 1 or more")
         if exchange not in ("all", "cosine"):
@@ -65,6 +75,7 @@ class Channels(Extraction):
         self.every = every
         self.until = until
         self.exchange = exchange
+        self.rounding = rounding
         self._maps: dict[int, tuple[float, Tensor]] = {}  # client: (ratio, packed keep)
         self._costs: dict[float, Cost] = {}
         self._priced: SubmodelPlan | None = None
@@ -74,7 +85,7 @@ class Channels(Extraction):
         if plan is not self._priced:
             self._priced, self._costs = plan, {}
         if ratio not in self._costs:
-            counts = kept_counts(plan.groups, ratio, self.round_to, self.min_units)
+            counts = kept_counts(plan.groups, self._per_group(plan, ratio), self.round_to, self.min_units)
             self._costs[ratio] = plan.costs.cost_of_counts(counts)
         return self._costs[ratio]
 
@@ -129,7 +140,17 @@ class Channels(Extraction):
         return 0.5 * (1 + math.cos(math.pi * round_idx / self.until))
 
     def _keep(self, plan: SubmodelPlan, scores: Tensor, ratio: float) -> Tensor:
-        return plan.keep(scores, ratio, scope=self.scope, round_to=self.round_to, min_units=self.min_units)
+        per_group = self._per_group(plan, ratio)
+        return plan.keep(scores, per_group, scope=self.scope, round_to=self.round_to, min_units=self.min_units)
+
+    def _per_group(self, plan: SubmodelPlan, ratio: float) -> Ratio:
+        """Return the ratio, or with ``floor`` the one of each group at which ⌊size · (1 - ratio)⌋ units stay."""
+        if self.rounding == "nearest" or ratio == 0.0:
+            return ratio
+        sizes = np.array([group.size for group in plan.groups], dtype=np.float64)
+        kept = np.maximum(np.floor(sizes * (1.0 - ratio) + _EPS), np.minimum(self.min_units, sizes))
+        ratios: npt.NDArray[np.float64] = 1.0 - kept / sizes
+        return ratios
 
 
 def _shielded(scores: Tensor, old: Tensor, plan: SubmodelPlan, share: float, scope: Scope) -> Tensor:

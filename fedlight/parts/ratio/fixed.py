@@ -94,7 +94,7 @@ class PerLevel(Ratio):
 
 
 @final
-class RandomRatio(Ratio):
+class RandomChoice(Ratio):
     """A control for bandits: every client draws one of the ratios, uniformly, in every round.
 
     Args:

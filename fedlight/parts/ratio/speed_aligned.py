@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from fedlight.core.slots import Ratio
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.fixed import check_ratio
+from fedlight.parts.ratio.pace import ConstantPace, Pace
 from fedlight.parts.time_model import TimeModel
 
 
@@ -18,8 +19,8 @@ from fedlight.parts.time_model import TimeModel
 class SpeedAligned(Ratio):
     """Every client gets the largest submodel that it finishes in the cohort's common time T*.
 
-    T* = quantile over the cohort of T_n(``min_ratio``); α_n = the smallest ratio on the grid min_ratio,
-    min_ratio + ``step``, ..., max_ratio with T_n(α_n) ≤ T*, and ``max_ratio`` where none has. T_n comes from a
+    T* = quantile over the cohort of T_n(level), level and quantile coming from a pace; α_n = the smallest ratio on the
+    grid 0, ``step``, 2 ``step``, ..., max_ratio with T_n(α_n) ≤ T*, and ``max_ratio`` where none has. T_n comes from a
     :class:`~fedlight.parts.time_model.TimeModel` that learns from the times of finished clients.
 
     A client keeps its ratio of last time while that is predicted to end within ``hysteresis`` of T*, so noise in times
@@ -27,10 +28,8 @@ class SpeedAligned(Ratio):
     never seen in a later one are taken for the median of those that were.
 
     Args:
-        target: whose time is common: ``fastest``, ``median``, or a quantile in [0, 1] of the cohort's times
-            (0 = fastest, 1 = slowest).
-        min_ratio: ratio of those who set the pace, in [0, 1): the higher, the shorter the rounds.
-        max_ratio: largest ratio given to anyone, in [min_ratio, 1).
+        pace: how fast rounds shall be; None: :class:`~fedlight.parts.ConstantPace`.
+        max_ratio: largest ratio given to anyone, in [0, 1).
         step: distance of the grid's ratios, in (0, 1).
         hysteresis: relative distance from T* at which a client keeps its ratio, >= 0.
         start_ratio: ratio while nothing is known, in [0, 1).
@@ -39,31 +38,22 @@ class SpeedAligned(Ratio):
 
     def __init__(
         self,
-        target: Literal["fastest", "median"] | float = "fastest",
-        min_ratio: float = 0.0,
+        pace: Pace | None = None,
         max_ratio: float = 0.95,
         step: float = 0.01,
         hysteresis: float = 0.1,
         start_ratio: float = 0.5,
         forgetting: float = 0.9,
     ) -> None:
-        names = {"fastest": 0.0, "median": 0.5}
-        quantile = names.get(target) if isinstance(target, str) else float(target)
-        if quantile is None or not 0.0 <= quantile <= 1.0:
-            raise ConfigError(f"target={target!r} is no quantile: use 'fastest', 'median' or a number in [0, 1]")
         if not 0.0 < step < 1.0:
             raise ConfigError(f"step={step} is outside (0, 1): it is the distance of the ratios to choose from")
         if hysteresis < 0.0:
             raise ConfigError(f"hysteresis={hysteresis} is negative: 0 follows every change, 0.1 ignores a tenth")
-        self.quantile = quantile
-        self.min_ratio = check_ratio(min_ratio, "min_ratio")
+        self.pace = pace or ConstantPace()
         self.max_ratio = check_ratio(max_ratio, "max_ratio")
-        if self.max_ratio < self.min_ratio:
-            raise ConfigError(f"max_ratio={max_ratio} is below min_ratio={min_ratio}: raise it")
         self.start_ratio = check_ratio(start_ratio, "start_ratio")
         self.hysteresis = hysteresis
-        count = int(round((self.max_ratio - self.min_ratio) / step, 6))
-        self._grid = [*(round(self.min_ratio + index * step, 6) for index in range(count + 1))]
+        self._grid = [round(index * step, 6) for index in range(int(round(self.max_ratio / step, 6)) + 1)]
         if self._grid[-1] < self.max_ratio:
             self._grid.append(self.max_ratio)
         self._model = TimeModel(forgetting)
@@ -72,19 +62,20 @@ class SpeedAligned(Ratio):
 
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the ratio that brings every client to T*."""
+        tempo = self.pace.tempo(state)
         if not len(self._model):
             return dict.fromkeys(cohort, self.start_ratio)
         if not cohort:
             return {}
-        pace = [self._predict_s(state, client, self.min_ratio) for client in cohort]
-        target_s = float(np.quantile(pace, self.quantile))
+        level = min(tempo.level, self.max_ratio)
+        target_s = float(np.quantile([self._predict_s(state, client, level) for client in cohort], tempo.quantile))
         chosen = {client: self._align(state, client, target_s) for client in cohort}
         self._ratios.update(chosen)
-        self._metrics = {"ratio/target_s": target_s}
+        self._metrics = {"ratio/target_s": target_s, "ratio/level": tempo.level, "ratio/quantile": tempo.quantile}
         return chosen
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
-        """Learn the times of the clients that have just finished, accepted or not."""
+        """Learn the times of the clients that have just finished, accepted or not, and let the pace learn."""
         known = bool(len(self._model))
         errors = [
             abs(self._model.predict_s(report.client, report.work) / report.timing.total_s - 1.0)
@@ -98,14 +89,16 @@ class SpeedAligned(Ratio):
             [report.work for report in reports],
             [report.timing for report in reports],
         )
+        self.pace.observe(state, reports)
 
     def metrics(self) -> dict[str, float]:
-        """Return T* of the last cohort, and the mean relative error of the times predicted for it."""
-        return dict(self._metrics)
+        """Return pace and T* of the last cohort, and the mean relative error of the times predicted for it."""
+        return {**self._metrics, **self.pace.metrics()}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time model and everyone's last ratio."""
+        """Return the time model, the pace and everyone's last ratio."""
         return {
+            "pace": self.pace.state_dict(),
             "model": self._model.state_dict(),
             "ratios": dict(self._ratios),
             "metrics": dict(self._metrics),
@@ -113,6 +106,7 @@ class SpeedAligned(Ratio):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
+        self.pace.load_state_dict(state["pace"])
         self._model.load_state_dict(state["model"])
         self._ratios = dict(state["ratios"])
         self._metrics = dict(state["metrics"])

@@ -1,0 +1,96 @@
+"""A pace by progress."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from fedlight.core.types import Report, RoundState
+from fedlight.errors import ConfigError
+from fedlight.parts.ratio.fixed import check_ratio
+from fedlight.parts.ratio.pace.pace import Pace, Target, Tempo, quantile_of
+
+
+@final
+class StagnationPace(Pace):
+    """Start at ``start``; whenever the training loss stagnates, lower the level by ``step``, down to ``end``.
+
+    At ``end``, each further stagnation raises the quantile by ``quantile_step`` up to ``end_quantile``, so that at last
+    slower clients set the pace and everyone trains (nearly) all of the model. The loss stagnates when for ``patience``
+    rounds the round's mean ``train/loss``, weighted by examples, hasn't fallen by the fraction ``threshold`` below the
+    best since the last step. Rounds whose clients tell no loss don't count.
+
+    Args:
+        start: first level, in [0, 1).
+        step: how far a stagnation lowers the level, > 0.
+        end: last level, in [0, start].
+        patience: rounds without progress that make a stagnation, >= 1.
+        threshold: smallest fall that is progress, as a fraction, in [0, 1).
+        target: whose time is common at first: ``fastest``, ``median``, ``slowest``, or a quantile in [0, 1].
+        end_quantile: whose time is common at last, at least that of ``target``; None: that of ``target``.
+        quantile_step: how far a stagnation at ``end`` raises the quantile, > 0.
+    """
+
+    def __init__(
+        self,
+        start: float = 0.7,
+        step: float = 0.1,
+        end: float = 0.0,
+        patience: int = 2,
+        threshold: float = 0.01,
+        target: Target = "fastest",
+        end_quantile: float | None = None,
+        quantile_step: float = 0.25,
+    ) -> None:
+        self.start, self.end = check_ratio(start, "start"), check_ratio(end, "end")
+        if self.end > self.start:
+            raise ConfigError(f"end={end} is above start={start}: the level only falls")
+        if not step > 0.0 or not quantile_step > 0.0:
+            raise ConfigError(f"step={step} and quantile_step={quantile_step} must be above 0, or the pace never moves")
+        if patience < 1:
+            raise ConfigError(f"patience={patience} is no number of rounds: use 1 or more")
+        if not 0.0 <= threshold < 1.0:
+            raise ConfigError(f"threshold={threshold} is outside [0, 1): it is a fraction of the loss")
+        quantile = quantile_of(target)
+        self.end_quantile = quantile if end_quantile is None else quantile_of(end_quantile, "end_quantile")
+        if self.end_quantile < quantile:
+            raise ConfigError(f"end_quantile={end_quantile} is below target={target!r}: the quantile only rises")
+        self.step, self.patience, self.threshold, self.quantile_step = step, patience, threshold, quantile_step
+        self._tempo = Tempo(self.start, quantile)
+        self._best: float | None = None
+        self._idle = 0
+
+    def tempo(self, state: RoundState) -> Tempo:
+        """Return level and quantile by the stagnations so far."""
+        return self._tempo
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Look whether the training loss still falls."""
+        told = [report for report in reports if report.accepted and "train/loss" in report.metrics]
+        if not told:
+            return
+        loss = float(np.average([r.metrics["train/loss"] for r in told], weights=[r.num_examples for r in told]))
+        if self._best is None or loss < self._best - self.threshold * abs(self._best):
+            self._best, self._idle = loss, 0
+            return
+        self._idle += 1
+        if self._idle >= self.patience:
+            self._tempo, self._best, self._idle = self._next(), None, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return level, quantile, and how long the loss has stood still."""
+        tempo = {"level": self._tempo.level, "quantile": self._tempo.quantile}
+        return {**tempo, "best": self._best, "idle": self._idle}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take them back."""
+        self._tempo = Tempo(state["level"], state["quantile"])
+        self._best, self._idle = state["best"], state["idle"]
+
+    def _next(self) -> Tempo:
+        level, quantile = self._tempo.level, self._tempo.quantile
+        if level > self.end:
+            return Tempo(max(self.end, round(level - self.step, 6)), quantile)
+        return Tempo(level, min(self.end_quantile, round(quantile + self.quantile_step, 6)))
