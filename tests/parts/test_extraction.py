@@ -222,3 +222,21 @@ def test_a_shielded_choice_of_everything_is_the_plain_choice(make_state, plan):
     channels.extract(make_state(0), 0, 0.5, lambda: UP)
     now = channels.extract(make_state(0), 0, 0.5, lambda: DOWN)
     assert torch.equal(now.keep, choose(plan.groups, DOWN, 0.5, round_to=1))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "counts"), [(0.0, (4, 6)), (0.1, (3, 5)), (0.5, (2, 3)), (0.7, (1, 1)), (0.9, (1, 1))]
+)
+def test_floor_counts(ratio, counts, make_state, plan):
+    """⌊4 (1 - ratio)⌋ and ⌊6 (1 - ratio)⌋ units, one at least, and the price agrees."""
+    channels = Channels(round_to=1, rounding="floor")
+    coverage = channels.extract(make_state(0), 0, ratio, lambda: UP)
+    assert (int(coverage.keep[:4].sum()), int(coverage.keep[4:].sum())) == counts
+    assert channels.cost(plan, ratio) == channels.cost_of(plan, coverage)
+
+
+def test_floor_counts_go_with_exact_counts_only():
+    with pytest.raises(ConfigError, match="rounding='floor' counts exactly"):
+        Channels(rounding="floor")
+    with pytest.raises(ConfigError, match="rounding='up'"):
+        Channels(rounding="up")
