@@ -26,3 +26,7 @@ class UnsupportedModelError(FedlightError):
 
 class UnsupportedClientError(FedlightError):
     """A LightningModule that the chosen local loop can't honour; names the hook and the loop that can."""
+
+
+class DivergedError(FedlightError):
+    """A run that came to its end without a single update that could be merged."""

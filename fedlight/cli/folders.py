@@ -5,22 +5,28 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
-from fedlight.errors import CheckpointError, ConfigError
+from fedlight.errors import ConfigError
 
 NAMED_CHECKPOINTS = ("best", "last", "hpc")
 """Values of ``ckpt_path`` that Lightning looks up itself."""
 
+RUN_NOTES = ("config.yaml", "hparams.yaml")
+"""What a run writes into its folder, besides the log, before its first round."""
+
 
 def check_writable(folder: str | Path, key: str) -> None:
-    """Create a folder and try to write there.
+    """Try to write to a folder, and leave nothing there.
 
     Raises:
         ConfigError: it can't be created or written to; names ``key``.
     """
+    created = missing_folders(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -29,14 +35,20 @@ def check_writable(folder: str | Path, key: str) -> None:
         raise ConfigError(
             f"{key}: can't write to {folder} ({error.strerror}); choose a folder of yours with --{key}"
         ) from error
+    finally:
+        remove_empty(created)
 
 
-def check_checkpoint_path(path: str | None) -> None:
-    """Raise CheckpointError if a checkpoint is asked for that isn't there."""
-    if path is not None and path not in NAMED_CHECKPOINTS and not Path(path).is_file():
-        raise CheckpointError(
-            f"ckpt_path: there is no file {path}; a run keeps its own as <logs>/checkpoints/last.ckpt"
-        )
+def missing_folders(folder: str | Path) -> list[Path]:
+    """Return the folder and those above it that don't exist yet, the innermost first."""
+    return [path for path in (Path(folder).absolute(), *Path(folder).absolute().parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of the folders that are there and empty."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def version_of(ckpt_path: str | None, root: str | Path) -> int | None:
@@ -51,11 +63,11 @@ def version_of(ckpt_path: str | None, root: str | Path) -> int | None:
 
 
 def remove_unused(logger: Logger | None) -> None:
-    """Remove the folder of a run that was refused before its first round: it holds TensorBoard's empty file only."""
+    """Remove the folder of a run that broke before its first round was done: it holds no checkpoint."""
     if not isinstance(logger, TensorBoardLogger):
         return
     folder = Path(logger.log_dir)
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    if files and all(path.name.startswith("events.out.tfevents.") for path in files):
+    files = [path.name for path in folder.rglob("*") if path.is_file()]
+    if all(name.startswith("events.out.tfevents.") or name in RUN_NOTES for name in files) and folder.is_dir():
         logger.finalize("failed")
         shutil.rmtree(folder, ignore_errors=True)

@@ -74,25 +74,31 @@ def _unknown_key(problem: ParserProblem, match: re.Match[str]) -> str:
     wrong = match.group(1)
     if problem.class_path is None:
         wrong = wrong.partition(".")[2] if _is_subcommand(wrong) else wrong
-        return f"unknown key {wrong}{_suggest_key(wrong, problem.known_keys)}"
+        wrong, meant = _meant_keys(wrong, problem.known_keys)
+        return f"unknown key {wrong}{_did_you_mean(meant)}"
     known = _arguments(problem.class_path)
     hint = suggest(wrong, known) or (f"; it takes {', '.join(known)}" if known else "; it takes no arguments")
     return f"{problem.where}unknown key {wrong}{hint}"
 
 
-def _suggest_key(wrong: str, known: Sequence[str]) -> str:
-    """Suggest keys of the same section; of a key in a misspelt section, the section."""
-    head, _, rest = wrong.partition(".")
-    sections = {key.partition(".")[0] for key in known}
-    if rest and head not in sections:
-        close = get_close_matches(head, sections, n=1)
-        meant = f"{close[0]}.{rest}" if close else ""
-        return f"; did you mean {meant if meant in known else close[0]}?" if close else ""
-    section, _, name = wrong.rpartition(".")
-    # Compared by their last part: the common section would make all keys look alike.
-    siblings = {key.rpartition(".")[2]: key for key in known if key.rpartition(".")[0] == section}
-    near = get_close_matches(name, siblings, n=3)
-    return f"; did you mean {' or '.join(siblings[name] for name in near)}?" if near else ""
+def _meant_keys(wrong: str, known: Sequence[str]) -> tuple[str, list[str]]:
+    """Return an unknown key up to its first part that is unknown, and the known keys that are close to it."""
+    parts, split = wrong.split("."), [key.split(".") for key in known]
+    for depth in range(len(parts)):
+        if any(key[: depth + 1] == parts[: depth + 1] for key in split):
+            continue
+        # Compared part by part: the common beginning would make all keys look alike.
+        siblings = {key[depth] for key in split if len(key) > depth and key[:depth] == parts[:depth]}
+        near = get_close_matches(parts[depth], sorted(siblings), n=3 if depth else 1)
+        whole = [".".join([*parts[:depth], name, *parts[depth + 1 :]]) for name in near]
+        if whole and whole[0] in known:
+            return wrong, [key for key in whole if key in known]
+        return ".".join(parts[: depth + 1]), [".".join([*parts[:depth], name]) for name in near]
+    return wrong, []
+
+
+def _did_you_mean(names: Sequence[str], dashes: str = "") -> str:
+    return f"; did you mean {' or '.join(dashes + name for name in names)}?" if names else ""
 
 
 def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -109,8 +115,9 @@ def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _unrecognized(problem: ParserProblem, match: re.Match[str]) -> str:
     wrong = match.group(1).split()[0].partition("=")[0]
-    hint = _suggest_key(wrong.lstrip("-"), problem.known_keys).replace("mean ", "mean --").replace(" or ", " or --")
-    return f"unknown option {wrong}{hint or '; --help lists all'}"
+    dashes = wrong[: len(wrong) - len(wrong.lstrip("-"))]
+    wrong, meant = _meant_keys(wrong.lstrip("-"), problem.known_keys)
+    return f"unknown option {dashes}{wrong}{_did_you_mean(meant, '--') or '; --help lists all'}"
 
 
 def _unknown_class(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -132,10 +139,22 @@ def _no_attribute(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _no_module(problem: ParserProblem, match: re.Match[str]) -> str:
     module = match.group(1)
+    if problem.class_path and not problem.class_path.startswith(module):
+        return f"{problem.key}: can't import {problem.class_path}: it needs {module}, which is not installed"
     return (
         f"{problem.key}: can't import {problem.class_path or module}: there is no module {module}; run fedlight from "
         "the folder that holds it, or add that folder to PYTHONPATH"
     )
+
+
+def _no_subclass(problem: ParserProblem, match: re.Match[str]) -> str:
+    path, base = match.groups()
+    if base == "LightningModule":
+        base, way_out = "LightningModule", "derive it from lightning.pytorch.LightningModule (not pytorch_lightning's)"
+    else:
+        way_out = "derive it from that class, or choose another"
+    where = f"{problem.key}: " if problem.key else ""
+    return f"{where}{path} is no {base}; {way_out}"
 
 
 def _no_file(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -176,6 +195,7 @@ RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r'Key "([^"]+)" is required', _missing),
     (r"unrecognized arguments: (.+)", _unrecognized),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _no_attribute),
+    (r"Import path (\S+) does not correspond to a subclass of (\w+)", _no_subclass),
     (r"No module named '([\w.]+)'", _no_module),
     (r"Expected a dot import path string: (\S+)", _unknown_class),
     (r"File does not exist: '?([^'\n]+)'?", _no_file),

@@ -2,26 +2,40 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentError
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, Literal, cast, final
 
 import lightning.pytorch as pl
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 import fedlight.algorithms
 import fedlight.fleet
 import fedlight.parts  # noqa: F401 - the imports let configs name their classes without a path
-from fedlight.cli.folders import check_checkpoint_path, check_writable, remove_unused, version_of
+from fedlight.cli.best import default_checkpoints
+from fedlight.cli.checkpoint_file import read_checkpoint_file
+from fedlight.cli.folders import (
+    NAMED_CHECKPOINTS,
+    check_writable,
+    missing_folders,
+    remove_empty,
+    remove_unused,
+    version_of,
+)
 from fedlight.cli.messages import explain
+from fedlight.cli.resume import check_rounds_left, other_options
+from fedlight.cli.settings import check_evaluation, check_step, check_trainer
 from fedlight.core import Server
 from fedlight.data import FederatedDataModule
-from fedlight.errors import ConfigError, DataError
+from fedlight.errors import ConfigError, DataError, DivergedError
 from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
 
 SUBCOMMANDS = ("fit", "validate", "test")
@@ -58,6 +72,7 @@ class FedlightCLI(LightningCLI):
     ) -> None:
         self._extend = extend
         self._config_text = config_text
+        self._checkpoint: dict[str, Any] | None = None
         kwargs = {"exit_on_error": False, "allow_abbrev": False, "description": DESCRIPTION}
         super().__init__(
             Server,
@@ -88,6 +103,19 @@ class FedlightCLI(LightningCLI):
             default=None,
             help="Threads per process that PyTorch computes with; null: as many as there are cores.",
         )
+        parser.add_argument(
+            "--monitor",
+            type=str | None,
+            default=None,
+            help="Metric that the round lines show and best.ckpt follows; null: val/accuracy, else the first that "
+            "validation logs other than a loss, else val/loss.",
+        )
+        parser.add_argument(
+            "--monitor_mode",
+            type=Literal["max", "min"] | None,
+            default=None,
+            help="Whether the metric should be large or small; null: errors and losses small, anything else large.",
+        )
         if self._extend is not None:
             self._extend(parser)
 
@@ -100,6 +128,12 @@ class FedlightCLI(LightningCLI):
                 self.config = parser.parse_args(cast("list[str]", args))
         except ArgumentError as error:
             raise ConfigError(explain(error.message, self._known_keys())) from error
+        # Before Lightning reads it too, for settings that a checkpoint of something else may hold.
+        subcommand = self.config.get("subcommand")
+        path = self.config[subcommand].get("ckpt_path") if subcommand else None
+        if path is not None and path not in NAMED_CHECKPOINTS:
+            otherwise = ", or pass it as model.init_weights for its weights alone"
+            self._checkpoint = read_checkpoint_file(path, "ckpt_path", otherwise)
 
     def _known_keys(self) -> list[str]:
         """Return all keys that a config may hold, with dots."""
@@ -116,17 +150,31 @@ class FedlightCLI(LightningCLI):
         if config.trainer.default_root_dir is None:
             files = [Path(str(path)).stem for path in config.get("config") or ()]
             config.trainer.default_root_dir = str(Path("runs") / (files[-1] if files else "run"))
-        check_checkpoint_path(config.get("ckpt_path"))
+        check_trainer(config.trainer)
+        check_evaluation(self.subcommand, config.get("ckpt_path"), config.model.get("init_weights"))
+        self._check_resume(config)
         check_writable(config.trainer.default_root_dir, "trainer.default_root_dir")
+        self._new_folders = missing_folders(config.trainer.default_root_dir)
         if config.get("weights_only") is None:
             # A checkpoint of ours holds tensors and plain values; whatever else is in a file is not executed.
             config.weights_only = True
+
+    def _check_resume(self, config: Namespace) -> None:
+        """Check that a run which goes on has rounds left, and say where it has got other options."""
+        if self._checkpoint is None or self.subcommand != "fit":
+            return
+        check_rounds_left(config.ckpt_path, self._checkpoint, config.trainer)
+        others = other_options(self._parser(self.subcommand), self._checkpoint["fedlight"].get("config"), config)
+        if others:
+            line = f"fedlight: note: {config.ckpt_path} goes on with other settings: {'; '.join(others)}"
+            rank_zero_only(print)(line, file=sys.stderr)
 
     def instantiate_classes(self) -> None:
         """Make model, data and (to run a subcommand) the Trainer."""
         self.config_init = self.parser.instantiate(self.config)
         self.model, self.datamodule = self._get(self.config_init, "model"), self._get(self.config_init, "data")
         if self.subcommand is not None:
+            check_step(self.subcommand, self.model.client)
             self.trainer = self.instantiate_trainer()
 
     def after_instantiate_classes(self) -> None:
@@ -160,7 +208,7 @@ class FedlightCLI(LightningCLI):
         config = self.config_init[str(self.subcommand)]
         given = {type(callback) for callback in _as_list(config.trainer.callbacks)}
         callbacks: list[pl.Callback] = [
-            RoundProgress(),
+            RoundProgress(metric=config.monitor),
             FleetScalars(),
             Pictures(),
             RunSummary(after_test=self.subcommand == "fit" and config.test_after_fit),
@@ -168,7 +216,8 @@ class FedlightCLI(LightningCLI):
         callbacks = [callback for callback in callbacks if type(callback) not in given]
         callbacks.append(_SaveConfig(self.full_config()))
         if ModelCheckpoint not in given and config.trainer.enable_checkpointing is not False:
-            callbacks += default_checkpoints(by_validation=self.datamodule.validate_on == "holdout")
+            by_validation = self.datamodule.validate_on == "holdout"
+            callbacks += default_checkpoints(by_validation, config.monitor, config.monitor_mode)
         return callbacks
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -177,18 +226,31 @@ class FedlightCLI(LightningCLI):
         except Exception:
             if self.trainer.is_global_zero:
                 remove_unused(self.trainer.logger)
+                remove_empty(self._new_folders)
             raise
 
     def after_fit(self) -> None:
-        """Test the model that the run ended with, where there are test data and a ``test_step``."""
-        if not self.config_init[str(self.subcommand)].test_after_fit or self.trainer.interrupted:
+        """Test the model that the run ended with, where there are test data and a ``test_step``.
+
+        Raises:
+            DivergedError: the run has merged no update at all.
+        """
+        summaries = [one for one in getattr(self.trainer, "callbacks", ()) if isinstance(one, RunSummary)]
+        trained_nothing = any(summary.trained_nothing for summary in summaries)
+        if self.trainer.interrupted:
             return
-        if self._can_test():
-            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-            return
-        for callback in getattr(self.trainer, "callbacks", ()):
-            if isinstance(callback, RunSummary) and callback.after_test:
-                callback.show(self.trainer)
+        if self.config_init[str(self.subcommand)].test_after_fit:
+            if self._can_test() and not trained_nothing:
+                self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+            else:
+                for summary in summaries:
+                    if summary.after_test:
+                        summary.show(self.trainer)
+        if trained_nothing:
+            raise DivergedError(
+                "no update of any client was finite, so the model is as it began; lower the learning rate, clip "
+                "gradients (gradient_clip_norm of the local loop), and look for NaN in the data"
+            )
 
     def _can_test(self) -> bool:
         if not is_overridden("test_step", self.model.client, pl.LightningModule):
@@ -209,22 +271,6 @@ def set_num_threads(num_threads: int | None) -> None:
     torch.set_num_threads(num_threads)
 
 
-def default_checkpoints(by_validation: bool) -> list[pl.Callback]:
-    """Return callbacks that keep ``last.ckpt`` after every round, and ``best.ckpt`` by val/accuracy, else val/loss.
-
-    Args:
-        by_validation: whether validation may choose; where it reads the test set, it must not, and none is "best".
-    """
-    # At the end of a round, not after validation, which needn't come every round.
-    settings: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
-    last = ModelCheckpoint(filename="last", **settings)
-    if not by_validation:
-        return [last]
-    by_accuracy = ModelCheckpoint(filename="best", monitor="val/accuracy", mode="max", **settings)
-    by_loss = ModelCheckpoint(filename="best", monitor="val/loss", mode="min", **settings)
-    return [_ChooseMonitor([by_accuracy, by_loss]), last, by_accuracy, by_loss]
-
-
 @final
 class _SaveConfig(pl.Callback):
     """Writes ``config.yaml`` into the run's folder; unlike Lightning's own only once nothing was refused in setup.
@@ -241,23 +287,6 @@ class _SaveConfig(pl.Callback):
         if trainer.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "config.yaml").write_text(self._text)
-
-
-@final
-class _ChooseMonitor(pl.Callback):
-    """Leaves on, of several ModelCheckpoints, the first whose metric the client's module logs.
-
-    A ModelCheckpoint stops a run whose module doesn't log what it monitors, and what a module logs is known only once
-    it has been evaluated.
-    """
-
-    def __init__(self, checkpoints: list[ModelCheckpoint]) -> None:
-        self._checkpoints = checkpoints
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        logged = [one for one in self._checkpoints if one.monitor in trainer.callback_metrics]
-        for checkpoint in self._checkpoints:
-            checkpoint.save_top_k = 1 if logged and checkpoint is logged[0] else 0
 
 
 def _default_logger(root: str, ckpt_path: str | None) -> TensorBoardLogger:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 
+from fedlight.cli.checkpoint_file import read_checkpoint_file
 from fedlight.cli.run import FedlightCLI
 from fedlight.cli.state import unpriced_state
 from fedlight.core import Server
@@ -32,7 +31,7 @@ class SavedRun:
     """
 
     def __init__(self, path: str) -> None:
-        checkpoint = _read(path)
+        checkpoint = read_checkpoint_file(path, "--ckpt_path")
         saved = checkpoint["fedlight"]
         if saved["config"] is None:
             raise CheckpointError(
@@ -67,21 +66,3 @@ class SavedRun:
         except (DataError, OSError):
             return None
         return self.data
-
-
-def _read(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise CheckpointError(
-            f"--ckpt_path: there is no file {path}; a run keeps its own as <logs>/checkpoints/last.ckpt"
-        )
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise CheckpointError(
-            f"--ckpt_path: {path} is no checkpoint of tensors and plain values; give one that fedlight fit has written"
-        ) from error
-    if not isinstance(checkpoint, dict) or "fedlight" not in checkpoint:
-        raise CheckpointError(
-            f"--ckpt_path: {path} is no checkpoint of fedlight; give one that fedlight fit has written"
-        )
-    return checkpoint

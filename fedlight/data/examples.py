@@ -10,7 +10,7 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
+from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from fedlight.errors import DataError
 
@@ -120,13 +120,18 @@ class DatasetExamples(Examples):
     """
 
     def __init__(self, dataset: Dataset[Any]) -> None:
-        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        own = type(dataset)
+        # Dataset itself has a __getitem__, which is there to be replaced.
+        index = getattr(own, "__getitem__", Dataset.__getitem__)
+        missing = [] if hasattr(own, "__len__") else ["__len__"]
+        missing += ["__getitem__"] if index in (Dataset.__getitem__, IterableDataset.__getitem__) else []
+        if missing:
             raise DataError(
-                f"{type(dataset).__name__} has no length or no index: clients need a map-style Dataset, "
-                "with __len__ and __getitem__"
+                f"{own.__name__} has no {' and no '.join(missing)}: clients need a map-style Dataset, which has "
+                "__len__ and __getitem__"
             )
         self.dataset = dataset
-        self._length = len(dataset)
+        self._length = len(dataset)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self._length

@@ -21,4 +21,4 @@ class Source(ABC):
 def reason_of(error: Exception) -> str:
     """Return the first line of what an error says, without the path that it repeats."""
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return text.splitlines()[0]
+    return text.splitlines()[0].rstrip(":")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, final
 
@@ -54,6 +55,7 @@ class TorchvisionImages(Source):
         else:
             raise DataError(f"{self.name} takes neither `train` nor `split`: use fedlight.data.MapDataset for it")
         root = Path(self.root).expanduser()
+        before = _folders_below(root)
         try:
             return dataset_class(str(root), download=download, **split)
         except (TypeError, ValueError) as error:
@@ -64,6 +66,7 @@ class TorchvisionImages(Source):
         except (OSError, RuntimeError) as error:
             reason = reason_of(error)
             if download:
+                _remove_empty(root, before)
                 raise DataError(
                     f"can't download {self.name} to {root} ({reason}): check the network, or put the files there "
                     "and set dataset.download: false"
@@ -96,3 +99,16 @@ class TorchvisionImages(Source):
                 "with a transform that gives all images one size"
             )
         return images, targets
+
+
+def _folders_below(root: Path) -> set[Path]:
+    """Return the folders that are there: above the root, itself, and two levels below it, as deep as downloads go."""
+    below = (path for pattern in ("*", "*/*") for path in root.glob(pattern))
+    return {path for path in (root, *root.parents, *below) if path.is_dir()}
+
+
+def _remove_empty(root: Path, before: set[Path]) -> None:
+    """Remove what a download has made that failed before its first file: folders that weren't there, and are empty."""
+    for folder in sorted(_folders_below(root) - before, key=lambda path: len(path.parts), reverse=True):
+        with suppress(OSError):
+            folder.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 import lightning.pytorch as pl
@@ -13,9 +14,7 @@ from fedlight.core.types import RoundRecord
 from fedlight.errors import ConfigError
 from fedlight.tracking.format import duration, percent
 from fedlight.tracking.record import last_round
-
-WATCHED = (("val/accuracy", "val accuracy"), ("val/loss", "val loss"), ("train/loss", "train loss"))
-"""Metrics to show, the first that the client's module logs, with their short names."""
+from fedlight.tracking.watched import choose_metric
 
 WIDE = 105
 """Columns of a terminal from which on there is room for a bar and the elapsed time."""
@@ -23,18 +22,21 @@ WIDE = 105
 
 @final
 class RoundProgress(Callback):
-    """Shows round, validation accuracy, simulated time, mean ratio and waiting share while a run goes on.
+    """Shows round, a metric, simulated time, mean ratio and waiting share while a run goes on.
 
     In a terminal this is one live line with a bar; elsewhere plain lines are printed every so many rounds.
 
     Args:
         every_n_rounds: rounds between two lines where output is no terminal; None: about ten lines over the run.
+        metric: the metric to show; None: val/accuracy, else the first that validation logs other than a loss, else
+            val/loss, else train/loss.
     """
 
-    def __init__(self, every_n_rounds: int | None = None) -> None:
+    def __init__(self, every_n_rounds: int | None = None, metric: str | None = None) -> None:
         if every_n_rounds is not None and every_n_rounds < 1:
             raise ConfigError(f"every_n_rounds={every_n_rounds} prints no line; give a number of rounds >= 1, or null")
         self.every_n_rounds = every_n_rounds
+        self.metric = metric
         self._console = Console()
         self._bar: Progress | None = None
         self._task = TaskID(0)
@@ -57,7 +59,7 @@ class RoundProgress(Callback):
         record = last_round(pl_module)
         if record is None or not trainer.is_global_zero:
             return
-        text = " · ".join(_facts(record, trainer.callback_metrics))
+        text = " · ".join(_facts(record, trainer.callback_metrics, self.metric))
         if self._bar is not None:
             self._bar.update(self._task, completed=record.round_idx + 1, description=text)
         elif self._is_due(trainer, record.round_idx + 1):
@@ -90,8 +92,9 @@ def _num_rounds(trainer: pl.Trainer) -> int | None:
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
 
 
-def _facts(record: RoundRecord, metrics: dict[str, Any]) -> list[str]:
-    facts = [f"{name} {float(metrics[tag]):.3f}" for tag, name in WATCHED if tag in metrics][:1]
+def _facts(record: RoundRecord, metrics: Mapping[str, Any], wanted: str | None) -> list[str]:
+    tag = wanted if wanted is not None and wanted in metrics else choose_metric(metrics) or "train/loss"
+    facts = [f"{tag.replace('/', ' ')} {float(metrics[tag]):.3f}"] if tag in metrics else []
     facts.append(f"simulated {duration(record.end_s)}")
     if record.reports:
         facts.append(f"ratio {sum(report.ratio for report in record.reports) / len(record.reports):.2f}")

@@ -16,6 +16,7 @@ from rich.table import Table
 from fedlight.core.types import RoundRecord
 from fedlight.tracking.format import duration, metric, percent, quantity
 from fedlight.tracking.record import last_round
+from fedlight.tracking.watched import VALIDATION
 
 
 @final
@@ -30,7 +31,7 @@ class RunSummary(Callback):
     def __init__(self, after_test: bool = False) -> None:
         self.after_test = after_test
         self._totals = {"rounds": 0.0, "simulated_s": 0.0, "wall_s": 0.0, "waiting_s": 0.0}
-        self._totals |= {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0, "rejected": 0.0}
+        self._totals |= {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0, "rejected": 0.0, "accepted": 0.0}
         self._metrics: dict[str, float] = {}
         self._rejected_clients: dict[int, int] = {}
 
@@ -79,9 +80,15 @@ class RunSummary(Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from the sums of the run that is resumed."""
-        self._totals = dict(state_dict["totals"])
-        self._rejected_clients = dict(state_dict["rejected_clients"])
-        self._metrics = dict(state_dict["metrics"])
+        # What an older version didn't write yet begins anew.
+        self._totals |= state_dict.get("totals", {})
+        self._rejected_clients = dict(state_dict.get("rejected_clients", {}))
+        self._metrics = dict(state_dict.get("metrics", {}))
+
+    @property
+    def trained_nothing(self) -> bool:
+        """Whether clients have come back, and not one of their updates could be merged."""
+        return bool(self._totals["rejected"]) and not self._totals["accepted"]
 
     def _add(self, record: RoundRecord) -> None:
         totals = self._totals
@@ -94,18 +101,18 @@ class RunSummary(Callback):
             totals["uplink_bytes"] += report.upload_bytes
             totals["downlink_bytes"] += report.work.download_bytes
             totals["macs"] += report.work.macs
+            totals["accepted" if report.accepted else "rejected"] += 1
             if not report.accepted:
-                totals["rejected"] += 1
                 self._rejected_clients[report.client] = self._rejected_clients.get(report.client, 0) + 1
 
     def _remember(self, trainer: pl.Trainer) -> None:
-        wanted = ("val/", "test/")
+        wanted = (*VALIDATION, "test/", "test_")
         self._metrics |= {tag: float(v) for tag, v in trainer.callback_metrics.items() if tag.startswith(wanted)}
 
     def show(self, trainer: pl.Trainer, title: str = "Run finished", caption: str | None = None) -> None:
         """Print the table for a Trainer whose run has ended."""
         # Asked for on every process: Lightning broadcasts the log folder.
-        table = self.table(trainer, title)
+        table = self.table(trainer, "Run ended, and every update was rejected" if self.trained_nothing else title)
         table.caption, table.caption_justify = caption, "left"
         if trainer.is_global_zero:
             console = Console()
@@ -140,13 +147,18 @@ class RunSummary(Callback):
 
 
 def _places(trainer: pl.Trainer) -> dict[str, str]:
-    """Return where the run's files are: checkpoints that exist and the logs."""
+    """Return where the run's files are: checkpoints that exist, with what the best was chosen by, and the logs."""
     places = {}
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.best_model_path:
             path = Path(callback.best_model_path)
             if path.is_file():
                 places[f"{path.stem} checkpoint"] = _relative(path)
+                score = callback.best_model_score
+                if callback.monitor is not None and score is not None:
+                    extreme = "highest" if callback.mode == "max" else "lowest"
+                    value = metric(callback.monitor, float(score))
+                    places[f"{path.stem} by"] = f"{extreme} {callback.monitor}, {value}"
     if trainer.log_dir:
         places["logs"] = _relative(Path(trainer.log_dir))
     return places

@@ -282,7 +282,7 @@ def test_an_iterable_dataset_is_refused():
         def __iter__(self):
             yield 1
 
-    with pytest.raises(DataError, match="Stream has no length or no index"):
+    with pytest.raises(DataError, match="Stream has no __len__ and no __getitem__: clients need a map-style Dataset"):
         MapDataset(Stream()).load()
 
 
