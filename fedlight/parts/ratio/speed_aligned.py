@@ -23,9 +23,10 @@ class SpeedAligned(Ratio):
     grid 0, ``step``, 2 ``step``, ..., max_ratio with T_n(α_n) ≤ T*, and ``max_ratio`` where none has. T_n comes from a
     :class:`~fedlight.parts.time_model.TimeModel` that learns from the times of finished clients.
 
-    A client keeps its ratio of last time while that is predicted to end within ``hysteresis`` of T*, so noise in times
-    doesn't redraw maps. A cohort in which nobody was ever seen (the first) gets ``start_ratio``, clients that were
-    never seen in a later one are taken for the median of those that were.
+    A client that has time for the full model gets it. Another one keeps its ratio of last time while that is predicted
+    to end within ``hysteresis`` of T*, so noise in times doesn't redraw maps. A cohort in which nobody was ever seen
+    (the first) gets ``start_ratio``, clients that were never seen in a later one are taken for the median of those that
+    were.
 
     Args:
         pace: how fast rounds shall be; None: :class:`~fedlight.parts.ConstantPace`.
@@ -116,6 +117,8 @@ class SpeedAligned(Ratio):
 
     def _align(self, state: RoundState, client: int, target_s: float) -> float:
         """Bisect the grid: a higher ratio never takes longer."""
+        if self._predict_s(state, client, 0.0) <= target_s * (1 + 1e-9):
+            return 0.0
         old = self._ratios.get(client)
         if old is not None and abs(self._predict_s(state, client, old) - target_s) <= self.hysteresis * target_s:
             return old

@@ -15,7 +15,9 @@ def count_of(ratio):
 
 
 def aligned(client, target_s, old):
-    """The smallest hundredth whose time meets the target; the old ratio while it lands within a tenth."""
+    """The smallest hundredth whose time meets the target; the old ratio while that is within a tenth; 0 if it fits."""
+    if seconds(client, HIDDEN) <= target_s * (1 + 1e-9):
+        return 0.0
     if abs(seconds(client, count_of(old)) - target_s) <= 0.1 * target_s:
         return old
     fits = (p / 100 for p in range(96) if seconds(client, count_of(p / 100)) <= target_s * (1 + 1e-9))
