@@ -22,7 +22,7 @@ TAGS: Final[dict[str, str]] = {
     REJECTED_CLIENTS: "clients left out of this round because their update was not finite",
     MEAN_RATIO: "mean pruning ratio (fraction removed) over the round's clients",
     "prune/ratio/<client>": "pruning ratio of one client",
-    "prune/layer_sparsity/<layer>": "fraction of a layer's units removed, mean over the round's clients",
+    "prune/layer_sparsity/<layer>": "fraction of a layer's units (or masked weights) removed, mean over clients",
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "contribution/<client>": "contribution score of one client in this round",

@@ -14,7 +14,7 @@ from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Schedule
 from fedlight.errors import CheckpointError, ConfigError
-from fedlight.parts import ClientStatistic, Fixed, LeanLoop, RandomRatio
+from fedlight.parts import ClientStatistic, Fixed, LeanLoop, RandomChoice, Weights
 
 
 def state_of(server):
@@ -93,6 +93,14 @@ def test_rounds_are_counted_and_time_is_that_of_the_slowest(regressor, data, tra
     assert running.callback_metrics["time/simulated_s"] == pytest.approx(15.0)
     assert "val/loss" in running.callback_metrics
     assert "train/loss" in running.callback_metrics
+
+
+def test_the_sparsity_of_weight_masks_is_that_of_the_weights(regressor, data, trainer):
+    parts = {**FedAvg().slots(), "ratio": Fixed(0.25), "extraction": Weights()}
+    server = Server(regressor, Algorithm(**parts), ToyFleet())
+    trainer(1).fit(server, datamodule=data)
+    # 12 of 48 and 4 of 16 weights.
+    assert server.last_round.layer_sparsity == {"hidden": 0.25, "out": 0.25}
 
 
 def test_frozen_parameters_stay(regressor, data, trainer):
@@ -258,9 +266,9 @@ def test_a_checkpoint_of_other_parts_another_fleet_or_partition_is_refused(data,
         trainer(2).fit(server, datamodule=data, ckpt_path=path)
 
     with pytest.raises(
-        CheckpointError, match=r"algorithm.ratio fedlight.*\.Fixed, this one has .*\.RandomRatio; resume"
+        CheckpointError, match=r"algorithm.ratio fedlight.*\.Fixed, this one has .*\.RandomChoice; resume"
     ):
-        resume({"ratio": RandomRatio([0.5])})
+        resume({"ratio": RandomChoice([0.5])})
     with pytest.raises(CheckpointError, match=r"fleet toy.ToyFleet, this one has .*OtherFleet"):
         resume(fleet=type("OtherFleet", (ToyFleet,), {})())
     other = ToyData()
