@@ -55,7 +55,7 @@ class PerClient(Ratio):
             self._memory[report.client] = self.bandit.update(
                 self.memory(report.client), state.round_idx, report.ratio, reward
             )
-        agents = [self._memory[client] for client in {r.client for r in reports} if client in self._memory]
+        agents = [self._memory[client] for client in sorted({r.client for r in reports} & self._memory.keys())]
         self._metrics = bandit_metrics(self.bandit, agents, state.round_idx)
 
     def memory(self, client: int) -> Memory:

@@ -48,8 +48,8 @@ class SpeedAligned(Ratio):
     ) -> None:
         if not 0.0 < step < 1.0:
             raise ConfigError(f"step={step} is outside (0, 1): it is the distance of the ratios to choose from")
-        if hysteresis < 0.0:
-            raise ConfigError(f"hysteresis={hysteresis} is negative: 0 follows every change, 0.1 ignores a tenth")
+        if not hysteresis >= 0.0:
+            raise ConfigError(f"hysteresis={hysteresis} is no number >= 0: 0 follows every change, 0.1 ignores a tenth")
         self.pace = pace or ConstantPace()
         self.max_ratio = check_ratio(max_ratio, "max_ratio")
         self.start_ratio = check_ratio(start_ratio, "start_ratio")

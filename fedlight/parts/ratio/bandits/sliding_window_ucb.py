@@ -68,12 +68,11 @@ class SlidingWindowUCB(Bandit):
         return len(self.ratios)
 
     def check(self, memory: Memory) -> None:
-        """Raise ConfigError if a memory is of more arms."""
-        arms = memory.reshape(-1, 3)[:, 1]
-        if len(arms) and arms.max() >= len(self.ratios):
+        """Raise ConfigError if a memory is of another kind of bandit, or of more arms."""
+        if len(memory) % 3 or memory[1::3].max(initial=0.0) >= len(self.ratios):
             raise ConfigError(
-                f"the checkpoint's bandits have {int(arms.max()) + 1} arms or more, ratios has {len(self.ratios)}: "
-                "resume with the ratios of that run"
+                f"the checkpoint's bandits don't fit a window over {len(self.ratios)} ratios: resume with that run's "
+                "bandit and ratios"
             )
 
     def _recent(self, memory: Memory, round_idx: int) -> Floats:

@@ -42,7 +42,7 @@ class ScheduledPace(Pace):
                 f"{len(self.levels)} levels, {len(self.at)} points in at and {len(self.quantiles)} quantiles: give one "
                 "of each per point"
             )
-        if any(after <= before for before, after in zip(self.at, self.at[1:], strict=False)):
+        if any(not after > before for before, after in zip(self.at, self.at[1:], strict=False)):
             raise ConfigError(f"at={self.at} doesn't rise: points in time come in order")
         if unit not in ("s", "rounds"):
             raise ConfigError(f"unit={unit!r} is unknown to ScheduledPace: use 's' (simulated seconds) or 'rounds'")
