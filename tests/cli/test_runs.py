@@ -222,10 +222,10 @@ def test_profile_prices_and_times(capsys):
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in out.splitlines() if line.startswith("│")]
     full, half = (row for row in rows if row[0] in ("0", "0.5"))
     # Conv 1-16-32 and 512-64-10: 160 + 4,640 + 32,832 + 650; at .5 conv 1-8-16 and 256-32-10.
-    assert full[1] == "38,282"
-    assert half[1] == f"{8 * 10 + 16 * 73 + 256 * 32 + 32 + 330:,}"
-    assert float(full[4]) > 0
-    assert full[5] == "1.00"
+    assert full[2] == "38,282"
+    assert half[2] == f"{8 * 10 + 16 * 73 + 256 * 32 + 32 + 330:,}"
+    assert float(full[5]) > 0
+    assert full[6] == "1.00"
     assert not Path("out").exists()
 
 

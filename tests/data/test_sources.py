@@ -204,6 +204,21 @@ def test_a_failed_download_says_how_to_go_on(tmp_path):
         TorchvisionImages(here(Offline), str(tmp_path)).prepare()
 
 
+class Interrupted:
+    def __init__(self, root, train, download):
+        (Path(root) / "Interrupted" / "raw").mkdir(parents=True)
+        raise OSError("no network")
+
+
+def test_a_failed_download_leaves_no_folder(tmp_path):
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(DataError, match="can't download"):
+        TorchvisionImages(here(Interrupted), str(tmp_path / "kept")).prepare()
+    with pytest.raises(DataError, match="can't download"):
+        TorchvisionImages(here(Interrupted), str(tmp_path / "new" / "below")).prepare()
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["kept"]
+
+
 def test_text_becomes_sequences_and_the_characters_that_follow(tmp_path):
     path = tmp_path / "text.txt"
     path.write_text("abcabcabca" + "bcab")

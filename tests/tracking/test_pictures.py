@@ -81,3 +81,26 @@ def test_signed_values_are_coloured_around_zero():
 def test_negative_interval_is_refused():
     with pytest.raises(ConfigError, match="every_n_rounds=-1 is negative; 0 draws at the end only"):
         Pictures(every_n_rounds=-1)
+
+
+def test_drawing_takes_at_most_a_hundredth_of_the_time(make_trainer, stub, tmp_path, monkeypatch):
+    clock = {"now_s": 0.0}
+    monkeypatch.setattr("fedlight.tracking.pictures.time.perf_counter", lambda: clock["now_s"])
+    drawn = []
+
+    def publish(self, trainer, folder, picture, round_idx):
+        # Each of the four pictures takes half a second, so the next drawing is due 200 s later.
+        clock["now_s"] += 0.5
+        drawn.append((self.name, round_idx))
+
+    monkeypatch.setattr(Heatmap, "publish", publish)
+    monkeypatch.setattr(Heatmap, "render", lambda self, history: None)
+
+    class Slow(stub):
+        def training_step(self, batch, batch_idx):
+            clock["now_s"] += 49.0
+            super().training_step(batch, batch_idx)
+
+    make_trainer([Pictures()], max_epochs=8).fit(Slow())
+    # The first is due after 60 s: in round 2, and done at 100 s. 300 s are over in round 7, at 345 s; 8 is the end.
+    assert [round_idx for name, round_idx in drawn if name == "ratio"] == [1, 6, 7]

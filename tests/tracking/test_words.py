@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from fedlight.errors import ConfigError
 from fedlight.tracking import RoundProgress, RunSummary
 from fedlight.tracking.format import duration, percent, quantity
+from fedlight.tracking.watched import better, choose_metric
 
 
 @pytest.mark.parametrize(
@@ -146,3 +147,32 @@ def test_a_module_that_is_no_server_is_refused(make_trainer):
 def test_no_line_at_all_is_refused():
     with pytest.raises(ConfigError, match="every_n_rounds=0 prints no line"):
         RoundProgress(every_n_rounds=0)
+
+
+def test_a_summary_of_an_older_version_goes_on(make_trainer, stub, capsys):
+    summary = RunSummary()
+    summary.load_state_dict({"totals": {"rounds": 1.0, "uplink_bytes": 1500.0}})
+    make_trainer([summary], max_epochs=1).fit(stub())
+    assert "3 kB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("logged", "chosen"),
+    [
+        (["train/loss", "val/loss", "val/f1", "val/accuracy"], "val/accuracy"),
+        (["val/loss", "val/f1_step", "val/f1_epoch", "val/f1", "val/mae"], "val/f1"),
+        (["val/aux_loss", "val/loss"], "val/loss"),
+        (["val_acc"], "val_acc"),
+        (["train/loss"], None),
+    ],
+)
+def test_which_metric_is_followed(logged, chosen):
+    assert choose_metric(logged) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("val/f1", "max"), ("val/rmse", "min"), ("val/perplexity", "min"), ("val_loss", "min"), ("val/iou", "max")],
+)
+def test_which_way_a_metric_gets_better(name, mode):
+    assert better(name) == mode
