@@ -24,13 +24,11 @@ from torch.nn import functional
 
 from fedlight.algorithms import FedAvg, FedLight, SpeedRatio
 from fedlight.core import Algorithm, Server
-from fedlight.core.slots import Aggregation, NormPolicy
-from fedlight.core.types import ClientData, Job, Reduce, RoundState, State, Update
+from fedlight.core.slots import NormPolicy
+from fedlight.core.types import ClientData
 from fedlight.data import Digits, FederatedDataModule, Source, Splits, TensorExamples
 from fedlight.fleet import High
-from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
-from fedlight.submodels.coverage import Coverage
 
 NUM_CLIENTS, BATCH_SIZE, NUM_FEATURES, DEPTH, LAST_ROUNDS = 8, 16, 8, 4, 5
 
@@ -105,27 +103,18 @@ class LastLosses(pl.Callback):
         self.losses.append(float(trainer.callback_metrics["val/loss"]))
 
 
-class WidestOnly(Aggregation):
-    """Coverage mean in which only the round's widest submodels bring running statistics."""
+class ByCoverage(NormPolicy):
+    """Statistics averaged over all clients that hold the unit, like weights."""
 
-    def __init__(self) -> None:
-        self.inner, self.ratio, self.ratios = CoverageMean(), 0.0, dict[int, float]()
+    travels = True
 
-    def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
-        """Note the smallest ratio."""
-        self.ratios = {job.client: job.ratio for job in jobs}
-        self.ratio = min(self.ratios.values())
-        self.inner.begin(state, jobs)
+    def prepare(self, module: nn.Module) -> None:
+        """Leave the module as it is."""
 
-    def add(self, coverage: Coverage, update: Update, weight: float) -> None:
-        """Drop the buffers of all others."""
-        if self.ratios[update.client] > self.ratio:
-            update.buffers = {}
-        self.inner.add(coverage, update, weight)
-
-    def finish(self, reduce: Reduce) -> State:
-        """As the coverage mean does."""
-        return self.inner.finish(reduce)
+    def before_evaluation(
+        self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]
+    ) -> None:
+        """Leave the module as it is."""
 
 
 class _Chained:
@@ -160,8 +149,8 @@ class FromClients(NormPolicy):
 
 WAYS: Mapping[str, tuple[str, Callable[[], NormPolicy]]] = {
     "GroupNorm": ("group", RunningStatistics),
+    "averaged over all": ("batch", ByCoverage),
     "RunningStatistics": ("batch", RunningStatistics),
-    "  from the widest only": ("batch", RunningStatistics),
     "StaticStatistics, 5 %": ("batch", StaticStatistics),
     "  on all clients' data": ("batch", FromClients),
     "BatchStatistics": ("batch", BatchStatistics),
@@ -184,8 +173,6 @@ def run(task: str, algorithm: str, way: str, rounds: int, seed: int) -> float:
     if isinstance(policy, FromClients):
         policy.data = data
     parts = ALGORITHMS[algorithm](norm=policy)
-    if "widest" in way:
-        parts.aggregation = WidestOnly()
     noted = LastLosses()
     trainer = pl.Trainer(
         max_epochs=rounds,

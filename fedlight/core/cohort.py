@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning.pytorch as pl
 import torch
@@ -71,6 +71,7 @@ class Cohort:
         parts.importance.begin(state)
         parts.contribution.begin(state)
         parts.aggregation.begin(state, finished)
+        with_buffers = {job.key for job in parts.norm.merged(finished)}
         returned: dict[tuple[int, float], _Returned] = {}
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
@@ -82,7 +83,8 @@ class Cohort:
                 continue
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.client])
-            parts.aggregation.add(job.coverage, update, weights[job.client])
+            merged = update if job.key in with_buffers else replace(update, buffers={})
+            parts.aggregation.add(job.coverage, merged, weights[job.client])
             if parts.contribution.needs_updates:
                 kept.append((job, update))
         parts.importance.finish(reduce)

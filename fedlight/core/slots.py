@@ -142,6 +142,10 @@ class NormPolicy(Part):
     def prepare(self, module: nn.Module) -> None:
         """Set up a client's module for training, in place."""
 
+    def merged(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Return the jobs whose float buffers are merged, out of a round's (those of all processes)."""
+        return jobs
+
     @abstractmethod
     def before_evaluation(
         self, module: nn.Module, server_data: ClientData | None, forward: Callable[[Any], None]

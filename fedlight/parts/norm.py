@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import torch
@@ -10,18 +10,25 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from fedlight.core.slots import NormPolicy
-from fedlight.core.types import ClientData
+from fedlight.core.types import ClientData, Job
 from fedlight.errors import ConfigError
 
 
 @final
 class RunningStatistics(NormPolicy):
-    """Clients update running statistics as they train, and the server averages them by coverage like weights.
+    """Clients update running statistics as they train, and the server averages those of the round's widest submodels.
 
-    Integer buffers (the count of batches) are left alone: they would be truncated.
+    A unit of a thin network sees only some of its inputs, so its statistics are wrong for the full one, and the more so
+    the deeper it sits. Where all train the full model, all count. Statistics of units that the widest lack stay as they
+    are. Integer buffers (the count of batches) are left alone: they would be truncated.
     """
 
     travels = True
+
+    def merged(self, jobs: Sequence[Job]) -> Sequence[Job]:
+        """Return the jobs of the smallest ratio."""
+        smallest = min((job.ratio for job in jobs), default=0.0)
+        return [job for job in jobs if job.ratio == smallest]
 
     def prepare(self, module: nn.Module) -> None:
         """Leave the module as it is."""

@@ -8,9 +8,10 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanSquaredError
 from toy import Regressor, ToyData, ToyFleet
 
-from fedlight.algorithms import FedAvg
+from fedlight.algorithms import FedAvg, SpeedRatio
 from fedlight.core import Algorithm, Server
 from fedlight.core.evaluation import batch_call, batch_inputs, example_call, example_inputs, run_forward
+from fedlight.core.slots import Ratio
 from fedlight.errors import ConfigError, DataError, UnsupportedClientError
 from fedlight.parts import StaticStatistics
 from fedlight.submodels import SubmodelPlan
@@ -167,6 +168,22 @@ def test_static_statistics_need_no_training_step(trainer, data):
     trainer(1).validate(server, datamodule=data, verbose=False)
     hidden = server.client.hidden(data.clients[0].x)
     torch.testing.assert_close(server.client.norm.running_mean, hidden.mean(0))
+
+
+class OneFull(Ratio):
+    """Client 0 trains the full model, the others half of it."""
+
+    def choose(self, state, cohort):
+        return {client: 0.5 if client else 0.0 for client in cohort}
+
+
+def test_running_statistics_are_those_of_the_full_client(trainer, data):
+    algorithm = Algorithm(**{**SpeedRatio().slots(), "ratio": OneFull()})
+    server = Server(Normalised(), algorithm, ToyFleet())
+    hidden = server.client.hidden(data.clients[0].x).mean(0).detach()
+    trainer(1).fit(server, datamodule=data)
+    # One batch: 0.9 * 0 + 0.1 * its mean under the weights that were sent.
+    torch.testing.assert_close(server.client.norm.running_mean, 0.1 * hidden)
 
 
 def test_inputs_that_go_by_keyword_only_have_no_position():

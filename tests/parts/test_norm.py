@@ -1,5 +1,7 @@
 """What normalisation layers do in clients and before an evaluation."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from clients import Examples, Net, classes
@@ -26,6 +28,12 @@ def test_running_statistics_leave_everything_as_it_is():
     assert policy.travels
     assert module.body[1].track_running_stats
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize(("ratios", "count"), [([0.5, 0.25, 0.75, 0.25], [1, 3]), ([0.0, 0.0], [0, 1]), ([], [])])
+def test_running_statistics_come_from_the_widest_submodels(ratios, count):
+    jobs = [SimpleNamespace(ratio=ratio) for ratio in ratios]
+    assert RunningStatistics().merged(jobs) == [jobs[index] for index in count]
 
 
 @pytest.mark.parametrize("policy", [StaticStatistics(), BatchStatistics()])
