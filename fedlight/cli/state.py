@@ -23,5 +23,5 @@ def unpriced_state(server: Server, num_examples: np.ndarray, round_idx: int = 0)
         plan=server.plan,
         weights=server.client.state_dict(),
         num_examples=num_examples,
-        price=lambda client, ratio: Work(0.0, 0, 0),
+        price=lambda client, ratio, share=1.0, level=1.0: Work(0.0, 0, 0),
     )

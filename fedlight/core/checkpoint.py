@@ -37,6 +37,7 @@ def write_checkpoint(server: Server) -> dict[str, Any]:
         "slots": {slot: part.state_dict() for slot, part in server.algorithm.slots().items()},
         "fleet": server.fleet.state_dict(),
         "clock": server.clock.state_dict(),
+        "memory": server.memory.state_dict(),
         "config": server.run_config,
     }
 
@@ -76,6 +77,7 @@ def read_checkpoint(server: Server, checkpoint: Mapping[str, Any]) -> None:
         _restore(slot, part, saved["slots"][slot])
     _restore("fleet", server.fleet, saved["fleet"])
     server.clock.load_state_dict(saved["clock"], server.plan.structure)
+    server.memory.load_state_dict(saved["memory"])
     server.round_idx = saved["round_idx"]
 
 

@@ -66,6 +66,8 @@ def _job_state(job: Job) -> dict[str, Any]:
         "timing": asdict(job.timing),
         "dispatched_s": job.dispatched_s,
         "update": None if job.update is None else vars(job.update),
+        "share": job.share,
+        "level": job.level,
     }
 
 
@@ -79,4 +81,6 @@ def _job_from_state(state: Mapping[str, Any], structure: Structure) -> Job:
         timing=Timing(**state["timing"]),
         dispatched_s=state["dispatched_s"],
         update=None if state["update"] is None else Update(**state["update"]),
+        share=state["share"],
+        level=state["level"],
     )

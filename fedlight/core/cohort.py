@@ -10,6 +10,7 @@ import torch
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.client import run_client
+from fedlight.core.memory import ClientMemory
 from fedlight.core.modules import ThinModules
 from fedlight.core.processes import Processes
 from fedlight.core.types import ClientTask, FederatedData, Job, Report, RoundState, State, Update
@@ -24,6 +25,7 @@ class _Returned:
     accepted: bool
     metrics: dict[str, float]
     upload_bytes: int
+    num_steps: int
     trained: bool
     score: float | None = None
 
@@ -41,6 +43,7 @@ class Cohort:
         client: the global module, copied as the template of the thin ones.
         data: the clients' data.
         processes: who shares the work.
+        memory: what clients keep from round to round.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class Cohort:
         client: pl.LightningModule,
         data: FederatedData,
         processes: Processes,
+        memory: ClientMemory,
     ) -> None:
         self._parts = algorithm
         self._data = data
         self._processes = processes
+        self._memory = memory
         self._thin_modules = ThinModules(plan, client)
         self._client_name = type(client).__name__
         self._has_trained = False
@@ -77,10 +82,11 @@ class Cohort:
         for job in self._processes.share(finished):
             update = self._train(state, job, torch_device)
             returned[job.key] = _Returned(
-                update.is_finite(), update.finite_metrics(), update.upload_bytes, _is_trained(update)
+                update.is_finite(), update.finite_metrics(), update.upload_bytes, update.num_steps, _is_trained(update)
             )
             if not returned[job.key].accepted:
                 continue
+            self._memory.put(job, update)
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.client])
             merged = update if job.key in with_buffers else replace(update, buffers={})
@@ -93,6 +99,7 @@ class Cohort:
         for job, update in kept:
             returned[job.key].score = parts.contribution.score(job.coverage, update)
         everything = self._processes.gather(returned)
+        self._memory.share(self._processes)
         self._refuse_untrained(state, everything)
         return aggregate, _reports(state, finished, weights, everything)
 
@@ -130,6 +137,9 @@ class Cohort:
             local=parts.local,
             norm=parts.norm,
             compression=parts.compression,
+            share=job.share,
+            level=job.level,
+            memory=self._memory.get(job.client, job.coverage),
         )
         module = self._thin_modules.get(job.coverage, torch_device)
         return run_client(task, module, self._data.client(job.client))
@@ -165,6 +175,9 @@ def _reports(
                 contribution=back.score,
                 accepted=back.accepted,
                 upload_bytes=back.upload_bytes,
+                num_steps=back.num_steps,
+                share=job.share,
+                level=job.level,
             )
         )
     return reports

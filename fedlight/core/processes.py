@@ -33,17 +33,21 @@ class Processes:
 
         Balanced by predicted cost (MACs x examples): the next largest job goes to the least loaded process (longest
         processing time first, at most 4/3 of the best possible makespan; Graham 1969). Jobs whose update is already
-        known cost nothing.
+        known cost nothing, and jobs of one client stay together: the second needs what the first left in its memory.
         """
         if self.world_size == 1:
             return list(jobs)
         costs = [0.0 if job.update is not None else job.work.macs for job in jobs]
         loads = [(0.0, rank) for rank in range(self.world_size)]
         mine = set()
+        ranks: dict[int, int] = {}
         for number in sorted(range(len(jobs)), key=lambda n: (-costs[n], n)):
-            load, rank = heapq.heappop(loads)
-            heapq.heappush(loads, (load + costs[number], rank))
-            if rank == self.rank:
+            client = jobs[number].client
+            if client not in ranks:
+                load, rank = heapq.heappop(loads)
+                heapq.heappush(loads, (load + costs[number], rank))
+                ranks[client] = rank
+            if ranks[client] == self.rank:
                 mine.add(number)
         return [job for number, job in enumerate(jobs) if number in mine]
 

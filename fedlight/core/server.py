@@ -16,11 +16,13 @@ from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_c
 from fedlight.core.clock import Clock
 from fedlight.core.cohort import Cohort
 from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
+from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
 from fedlight.core.slots import Fleet
 from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundState, State, Work
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
+from fedlight.submodels.structure import Cost
 
 MAX_NAMES = 8
 """Clients that one message names."""
@@ -55,6 +57,7 @@ class Server(pl.LightningModule):
     Attributes:
         plan: index maps of the client's architecture; known after ``setup``.
         clock: simulated time and the jobs in flight.
+        memory: what clients keep from round to round.
         last_round: record of the round that has just ended.
         run_config: the run's configuration as YAML, carried in checkpoints.
     """
@@ -83,6 +86,7 @@ class Server(pl.LightningModule):
         self.seed = seed
         self.round_idx = 0
         self.clock = Clock()
+        self.memory = ClientMemory()
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
         self._init_weights = init_weights
@@ -114,7 +118,7 @@ class Server(pl.LightningModule):
         self.algorithm.norm.check(self.client, self.data.server())
         self.algorithm.schedule.check(num_clients)
         self.fleet.setup(num_clients, self.seed)
-        self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes())
+        self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes(), self.memory)
 
     def configure_optimizers(self) -> Any:
         """Return the server optimizer over the trainable global parameters, with its schedule by round.
@@ -147,7 +151,8 @@ class Server(pl.LightningModule):
         self.algorithm.contribution.observe(
             state, {report.client: report.contribution for report in reports if report.contribution is not None}
         )
-        self.algorithm.ratio.observe(state, reports)
+        for part in (self.algorithm.ratio, self.algorithm.local, self.algorithm.compression):
+            part.observe(state, reports)
         self._record(state, finished, reports, time.perf_counter() - started)
         self.round_idx += 1
 
@@ -205,13 +210,13 @@ class Server(pl.LightningModule):
             price=self._price,
         )
 
-    def _price(self, client: int, ratio: float) -> Work:
-        return self._work(client, self.algorithm.extraction.cost(self.plan, ratio))
+    def _price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
+        return self._work(client, self.algorithm.extraction.cost(self.plan, ratio), share, level)
 
-    def _work(self, client: int, cost: Any) -> Work:
-        examples = self.algorithm.local.num_examples(self.data.client(client))
-        upload_bytes = self.algorithm.compression.upload_bytes(cost)
-        return Work(3.0 * cost.macs * examples, cost.num_bytes, upload_bytes)
+    def _work(self, client: int, cost: Cost, share: float, level: float) -> Work:
+        examples = self.algorithm.local.num_examples(self.data.client(client), share)
+        compression = self.algorithm.compression
+        return Work(3.0 * cost.macs * examples, compression.download_bytes(cost), compression.upload_bytes(cost, level))
 
     def _dispatch(self, state: RoundState, count: int) -> None:
         """Select clients, decide how much and which parts each gets, and put their jobs in flight."""
@@ -221,12 +226,28 @@ class Server(pl.LightningModule):
         candidates = [client for client in up if client not in busy] if busy else up
         cohort = parts.selection.select(state, candidates, count)
         ratios = parts.ratio.choose(state, cohort)
+        shares = parts.local.shares(state, cohort, ratios)
+        levels = parts.compression.levels(state, cohort, ratios, shares)
         for client in cohort:
+            if shares[client] == 0.0:
+                continue
             scores = _lazily(parts.importance.scores, state, client)
             coverage = parts.extraction.extract(state, client, ratios[client], scores)
-            work = self._work(client, parts.extraction.cost_of(self.plan, coverage))
+            work = self._work(client, parts.extraction.cost_of(self.plan, coverage), shares[client], levels[client])
             timing = self.fleet.timing(client, work, state.round_idx)
-            self.clock.push(Job(client, state.round_idx, ratios[client], coverage, work, timing, self.clock.now_s))
+            self.clock.push(
+                Job(
+                    client=client,
+                    round_idx=state.round_idx,
+                    ratio=ratios[client],
+                    coverage=coverage,
+                    work=work,
+                    timing=timing,
+                    dispatched_s=self.clock.now_s,
+                    share=shares[client],
+                    level=levels[client],
+                )
+            )
 
     def _step(self, aggregate: State) -> None:
         """Step the server optimizer on minus the aggregate; buffers take their part of it directly.

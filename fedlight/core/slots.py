@@ -102,9 +102,16 @@ class Local(Part):
     def check(self, module: pl.LightningModule) -> None:
         """Raise :class:`~fedlight.errors.UnsupportedClientError` if this loop can't honour the module."""
 
+    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
+        """Return the fraction in [0, 1] of the local work that every client is asked for.
+
+        A client with 0 is dropped: it isn't sent off, and the round doesn't wait for it.
+        """
+        return dict.fromkeys(cohort, 1.0)
+
     @abstractmethod
-    def num_examples(self, data: ClientData) -> int:
-        """Return how many examples one round of training on ``data`` takes (epochs x examples, or steps x batch)."""
+    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
+        """Return how many examples one round on ``data`` takes (epochs x examples, or steps x batch) at this share."""
 
     @abstractmethod
     def lr_factor(self, round_idx: int) -> float:
@@ -113,6 +120,9 @@ class Local(Part):
     @abstractmethod
     def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
         """Train ``module`` in place."""
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Learn from the clients that have just finished (called once per round, after the server step)."""
 
 
 class LocalResult:
@@ -156,13 +166,26 @@ class NormPolicy(Part):
 class Compression(Part):
     """What is sent back?"""
 
-    @abstractmethod
-    def upload_bytes(self, cost: Cost) -> int:
-        """Return the bytes that an update of a submodel of this cost takes."""
+    def levels(
+        self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], shares: Mapping[int, float]
+    ) -> dict[int, float]:
+        """Return the fraction in (0, 1] of its update's entries that every client sends."""
+        return dict.fromkeys(cohort, 1.0)
 
     @abstractmethod
-    def encode(self, update: Update) -> Update:
-        """Return the update as the server will read it, with ``upload_bytes`` set."""
+    def upload_bytes(self, cost: Cost, level: float = 1.0) -> int:
+        """Return the bytes that an update of a submodel of this cost takes at this level."""
+
+    def download_bytes(self, cost: Cost) -> int:
+        """Return the bytes that a submodel of this cost takes on its way to the client."""
+        return cost.num_bytes
+
+    @abstractmethod
+    def encode(self, update: Update, task: ClientTask) -> Update:
+        """Return the update as the server will read it, with ``upload_bytes`` and what the client keeps set."""
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Learn from the clients that have just finished (called once per round, after the server step)."""
 
 
 class Contribution(Part):

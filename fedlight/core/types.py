@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -39,6 +39,20 @@ class Work:
     macs: float
     download_bytes: int
     upload_bytes: int
+
+
+class Price(Protocol):
+    """What is asked of a client if it gets a submodel at a ratio.
+
+    Args:
+        client: the client's number.
+        ratio: pruning ratio.
+        share: fraction of the local work.
+        level: fraction of the update's entries that it sends.
+    """
+
+    def __call__(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
+        """Return the work."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +123,9 @@ class ClientTask:
         local: how to train.
         norm: what normalisation layers do with running statistics.
         compression: how the update is sent.
+        share: fraction in (0, 1] of the local work that it is asked for.
+        level: fraction in (0, 1] of the update's entries that it sends, where the compression chooses.
+        memory: what its own compression kept from earlier rounds, in the shape of the submodel; empty at first.
     """
 
     client: int
@@ -121,6 +138,9 @@ class ClientTask:
     local: Local
     norm: NormPolicy
     compression: Compression
+    share: float = 1.0
+    level: float = 1.0
+    memory: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 STATISTICS = frozenset({"abs_grad", "sq_grad", "taylor", "abs_change"})
@@ -141,6 +161,7 @@ class Update:
         metrics: what the client's module logged, averaged over its examples (``train/loss``, ...).
         upload_bytes: size as sent.
         labels: bool[num_classes], the classes that the client's loss was masked to; None where it was not masked.
+        memory: what the client keeps for its next round (never sent; the simulation stores it for the client).
     """
 
     client: int
@@ -152,9 +173,10 @@ class Update:
     metrics: dict[str, float]
     upload_bytes: int
     labels: Tensor | None = None
+    memory: State = field(default_factory=dict)
 
     def is_finite(self) -> bool:
-        """Return whether every entry that the server would merge is a finite number: weights, buffers, statistics.
+        """Return whether every entry that is merged or remembered is a finite number.
 
         Metrics don't count: what a module logs may be undefined (the AUROC of a single class, say) while it trains
         well. :meth:`finite_metrics` leaves those out.
@@ -162,7 +184,7 @@ class Update:
         statistics = (value for state in self.statistics.values() for value in state.values())
         return all(
             bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
-            for value in (*self.delta.values(), *self.buffers.values(), *statistics)
+            for value in (*self.delta.values(), *self.buffers.values(), *self.memory.values(), *statistics)
         )
 
     def finite_metrics(self) -> dict[str, float]:
@@ -183,6 +205,8 @@ class Job:
         timing: simulated seconds it takes.
         dispatched_s: simulated time of the dispatch.
         update: what it returns; None until it has been computed.
+        share: fraction in (0, 1] of the local work that it was asked for.
+        level: fraction in (0, 1] of the update's entries that it was told to send.
     """
 
     client: int
@@ -193,6 +217,8 @@ class Job:
     timing: Timing
     dispatched_s: float
     update: Update | None = None
+    share: float = 1.0
+    level: float = 1.0
 
     @property
     def key(self) -> tuple[int, float]:
@@ -216,7 +242,7 @@ class RoundState:
         plan: the submodel plan of the client's architecture.
         weights: the global state dict.
         num_examples: int64[num_clients].
-        price: (client, ratio) to the work that a submodel at that ratio means for that client.
+        price: (client, ratio, share, level) to the work that a submodel at that ratio means for that client.
     """
 
     round_idx: int
@@ -225,7 +251,7 @@ class RoundState:
     plan: SubmodelPlan
     weights: Mapping[str, Tensor]
     num_examples: np.ndarray
-    price: Callable[[int, float], Work]
+    price: Price
 
 
 @dataclass(frozen=True)
@@ -245,6 +271,9 @@ class Report:
         contribution: the contribution score of this round, None where none is computed.
         accepted: False when its update held NaN or infinity (in weights, buffers or statistics) and was left out.
         upload_bytes: bytes that it sent.
+        num_steps: optimizer steps that it took.
+        share: fraction of the local work that it was asked for.
+        level: fraction of the update's entries that it was told to send.
     """
 
     client: int
@@ -259,6 +288,9 @@ class Report:
     contribution: float | None
     accepted: bool
     upload_bytes: int
+    num_steps: int = 0
+    share: float = 1.0
+    level: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -67,9 +67,9 @@ class LeanLoop(Local):
         refuse_overridden(module)
         self._recipe.check(module, NoTrainer(type(module).__name__, _NO_TRAINER))
 
-    def num_examples(self, data: ClientData) -> int:
+    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
         """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
-        return self._recipe.num_examples(data)
+        return self._recipe.num_examples(data, share)
 
     def lr_factor(self, round_idx: int) -> float:
         """Return the factor that the learning-rate schedule gives for this round."""
@@ -86,11 +86,12 @@ class LeanLoop(Local):
             watch.attach(optimizer)
             run = _Run(module, optimizer, records, watch, recipe.gradient_clip_norm, mask)
             generator = torch_generator(task.seed, task.round_idx, task.client, "batches")
-            for epoch in range(recipe.max_epochs):
+            max_epochs, max_steps = recipe.limits(data, task.share)
+            for epoch in range(max_epochs):
                 trainer.current_epoch = epoch
-                run.epoch(data.epoch(generator), trainer, recipe.steps)
+                run.epoch(data.epoch(generator), trainer, max_steps)
                 records.end_epoch(reset=True)
-                if recipe.steps is not None and trainer.global_step >= recipe.steps:
+                if max_steps is not None and trainer.global_step >= max_steps:
                     break
         labels = None if mask is None else mask.present
         return LocalResult(watch.num_steps, records.results(), watch.statistics, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ from fedlight.parts.local.optimizers import RoundSchedule, scheduler_by_round, s
 from fedlight.parts.local.patch import patched
 
 Fill = Literal["zero", "-inf"]
+
+_ROUNDING = 1e-6  # a share of 3/7 of 7 steps is 3 steps
 
 
 class Recipe:
@@ -66,11 +69,26 @@ class Recipe:
         """Epochs after which a round ends in any case: an epoch of which the module skips every batch takes no step."""
         return self.steps if self.steps is not None else self.epochs or 1
 
-    def num_examples(self, data: ClientData) -> int:
-        """Return how many examples one round goes through: E·n, or steps · n / batches per epoch."""
+    def limits(self, data: ClientData, share: float) -> tuple[int, int | None]:
+        """Return after how many epochs and after how many steps (None: any) a round ends at this share of the work.
+
+        A share that is a whole number of epochs stays one; any other is rounded down to steps, but not below 1.
+        """
+        if share == 1.0:
+            return self.max_epochs, self.steps
         if self.steps is None:
-            return self.max_epochs * data.num_examples
-        return round(self.steps * data.num_examples / max(1, data.num_batches))
+            epochs = share * self.max_epochs
+            if abs(epochs - round(epochs)) < _ROUNDING and round(epochs) >= 1:
+                return round(epochs), None
+        all_steps = self.max_epochs * max(1, data.num_batches) if self.steps is None else self.steps
+        return self.max_epochs, max(1, math.floor(share * all_steps + _ROUNDING))
+
+    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
+        """Return how many examples one round goes through: E·n, or steps · n / batches per epoch."""
+        epochs, steps = self.limits(data, share)
+        if steps is None:
+            return epochs * data.num_examples
+        return round(steps * data.num_examples / max(1, data.num_batches))
 
     def check(self, module: pl.LightningModule, standin: Any) -> None:
         """Build the optimizer once, and learn the schedule from it.

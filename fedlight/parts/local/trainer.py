@@ -91,9 +91,9 @@ class TrainerLoop(Local):
                     f"{name} optimises manually, so {argument} of TrainerLoop has no effect: leave it out"
                 )
 
-    def num_examples(self, data: ClientData) -> int:
+    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
         """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
-        return self._recipe.num_examples(data)
+        return self._recipe.num_examples(data, share)
 
     def lr_factor(self, round_idx: int) -> float:
         """Return the factor that the learning-rate schedule gives for this round."""
@@ -114,7 +114,7 @@ class TrainerLoop(Local):
                 lent.enter_context(patched(module, configure_optimizers=configured))
             mask = lent.enter_context(masked_logits(module, data, task, recipe.masked_logits))
             lent.enter_context(_quiet())
-            trainer = self._trainer(device, _Observer(records, watch, mask))
+            trainer = self._trainer(device, _Observer(records, watch, mask), *recipe.limits(data, task.share))
             generator = torch_generator(task.seed, task.round_idx, task.client, "batches")
             trainer.fit(module, train_dataloaders=_Epochs(data, generator))
             # A Trainer is a web of references that waits for garbage collection: what weighs is let go at once.
@@ -123,8 +123,9 @@ class TrainerLoop(Local):
         labels = None if mask is None else mask.present
         return LocalResult(watch.num_steps, records.results(), watch.statistics, labels)
 
-    def _trainer(self, device: torch.device, observer: pl.Callback) -> pl.Trainer:
-        recipe = self._recipe
+    def _trainer(
+        self, device: torch.device, observer: pl.Callback, max_epochs: int, max_steps: int | None
+    ) -> pl.Trainer:
         defaults: dict[str, Any] = {
             "enable_progress_bar": False,
             "enable_model_summary": False,
@@ -145,9 +146,9 @@ class TrainerLoop(Local):
             plugins=[LightningEnvironment()],
             logger=False,
             enable_checkpointing=False,
-            max_epochs=recipe.max_epochs,
-            max_steps=-1 if recipe.steps is None else recipe.steps,
-            gradient_clip_val=recipe.gradient_clip_norm,
+            max_epochs=max_epochs,
+            max_steps=-1 if max_steps is None else max_steps,
+            gradient_clip_val=self._recipe.gradient_clip_norm,
             gradient_clip_algorithm="norm",
             use_distributed_sampler=False,
         )
