@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from textwrap import indent
 from typing import Any, Literal, cast, final
 
 import lightning.pytorch as pl
@@ -22,6 +24,7 @@ import fedlight.fleet
 import fedlight.parts  # noqa: F401 - the imports let configs name their classes without a path
 from fedlight.cli.best import default_checkpoints
 from fedlight.cli.checkpoint_file import read_checkpoint_file
+from fedlight.cli.composition import composition_of
 from fedlight.cli.folders import (
     NAMED_CHECKPOINTS,
     check_writable,
@@ -38,6 +41,7 @@ from fedlight.data import FederatedDataModule
 from fedlight.errors import ConfigError, DataError, DivergedError
 from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
 
+PRINT_CONFIG = "--print_config"
 SUBCOMMANDS = ("fit", "validate", "test")
 DESCRIPTION = "Trains one model over a fleet of unequal devices."
 SEED_TARGETS = ("model.seed", "data.seed")
@@ -128,12 +132,26 @@ class FedlightCLI(LightningCLI):
                 self.config = parser.parse_args(cast("list[str]", args))
         except ArgumentError as error:
             raise ConfigError(explain(error.message, self._known_keys())) from error
+        except SystemExit:
+            self._print_composition(cast("list[str]", args or []))
+            raise
         # Before Lightning reads it too, for settings that a checkpoint of something else may hold.
         subcommand = self.config.get("subcommand")
         path = self.config[subcommand].get("ckpt_path") if subcommand else None
         if path is not None and path not in NAMED_CHECKPOINTS:
             otherwise = ", or pass it as model.init_weights for its weights alone"
             self._checkpoint = read_checkpoint_file(path, "ckpt_path", otherwise)
+
+    def _print_composition(self, args: list[str]) -> None:
+        """Add, after ``--print_config``, the parts that the algorithm is made of, as comments."""
+        others = [arg for arg in args if arg.partition("=")[0] != PRINT_CONFIG]
+        if len(others) == len(args) or others[:1] == [] or others[0] not in SUBCOMMANDS:
+            return
+        # What is printed may be no config yet; then there is nothing to make.
+        with suppress(ArgumentError):
+            chosen = self.parser.parse_args(others)[others[0]].model.algorithm
+            print(f"# model.algorithm: {chosen.class_path} is made of")
+            print(indent(composition_of(chosen), "#   "), end="")
 
     def _known_keys(self) -> list[str]:
         """Return all keys that a config may hold, with dots."""
