@@ -75,6 +75,9 @@ class Batches(ClientData):
     def epoch(self, generator):
         yield self.x, self.y
 
+    def halves(self):
+        return Batches(self.x[::2], self.y[::2]), Batches(self.x[1::2], self.y[1::2])
+
 
 class ToyData(pl.LightningDataModule, FederatedData):
     """Clients of :data:`SIZES` examples each."""

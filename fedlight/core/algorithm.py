@@ -10,10 +10,12 @@ from fedlight.core.slots import (
     Importance,
     Local,
     NormPolicy,
+    NoServerUpdate,
     Part,
     Ratio,
     Schedule,
     Selection,
+    ServerUpdate,
 )
 
 
@@ -34,6 +36,7 @@ class Algorithm:
         contribution: how much does it count?
         aggregation: how do updates merge?
         schedule: when does the server move?
+        server_update: what does the server do with the new weights? None: nothing.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Algorithm:
         contribution: Contribution,
         aggregation: Aggregation,
         schedule: Schedule,
+        server_update: ServerUpdate | None = None,
     ) -> None:
         self.selection = selection
         self.ratio = ratio
@@ -60,6 +64,7 @@ class Algorithm:
         self.contribution = contribution
         self.aggregation = aggregation
         self.schedule = schedule
+        self.server_update = server_update or NoServerUpdate()
 
     @property
     def name(self) -> str:
@@ -79,4 +84,5 @@ class Algorithm:
             "contribution": self.contribution,
             "aggregation": self.aggregation,
             "schedule": self.schedule,
+            "server_update": self.server_update,
         }

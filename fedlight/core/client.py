@@ -43,7 +43,7 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
         task.norm.prepare(module)
         result = task.local.fit(module, data, task)
         update = _update(task, module, trainable, result, data.num_examples)
-    return task.compression.encode(update, task)
+    return update if task.compression is None else task.compression.encode(update, task)
 
 
 @torch.no_grad()

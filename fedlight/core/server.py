@@ -15,6 +15,7 @@ from fedlight.core.algorithm import Algorithm
 from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
 from fedlight.core.clock import Clock
 from fedlight.core.cohort import Cohort
+from fedlight.core.desk import ServerDesk
 from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
@@ -87,6 +88,7 @@ class Server(pl.LightningModule):
         self.round_idx = 0
         self.clock = Clock()
         self.memory = ClientMemory()
+        self._desk: ServerDesk | None = None
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
         self._init_weights = init_weights
@@ -117,6 +119,7 @@ class Server(pl.LightningModule):
         self.algorithm.local.check(self.client)
         self.algorithm.norm.check(self.client, self.data.server())
         self.algorithm.schedule.check(num_clients)
+        self._desk = self._make_desk()
         self.fleet.setup(num_clients, self.seed)
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes(), self.memory)
 
@@ -148,6 +151,7 @@ class Server(pl.LightningModule):
         aggregate, reports = self._cohort.aggregate(state, finished, self.device)
         self._cohort.settle(state, self.clock.jobs(), self.device)
         self._step(aggregate)
+        self._server_update(state, reports, aggregate)
         self.algorithm.contribution.observe(
             state, {report.client: report.contribution for report in reports if report.contribution is not None}
         )
@@ -208,6 +212,7 @@ class Server(pl.LightningModule):
             weights=self.client.state_dict(),
             num_examples=self.data.num_examples,
             price=self._price,
+            desk=self._desk,
         )
 
     def _price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
@@ -267,6 +272,23 @@ class Server(pl.LightningModule):
             for name, buffer in self.client.named_buffers():
                 if name in aggregate:
                     buffer += aggregate[name].to(buffer)
+
+    def _server_update(self, state: RoundState, reports: list[Report], aggregate: State) -> None:
+        now = self.client.state_dict()
+        after = self.algorithm.server_update.apply(state, reports, aggregate, now)
+        if after is not now:
+            self.client.load_state_dict(after)
+
+    def _make_desk(self) -> ServerDesk | None:
+        """Return the server's desk, if it holds data; raises ConfigError if a part needs it and there is none."""
+        if self.data.server() is not None:
+            return ServerDesk(self.client, self.data, self.algorithm.norm, self.seed)
+        for slot, part in self.algorithm.slots().items():
+            if part.needs_server_data:
+                raise ConfigError(
+                    f"{slot}: {type(part).__name__} needs server data: set data.server_fraction above 0 (0.05, say)"
+                )
+        return None
 
     def _record(self, state: RoundState, finished: Sequence[Job], reports: list[Report], wall_s: float) -> None:
         sparsity = [job.coverage.layer_sparsity() for job in finished]

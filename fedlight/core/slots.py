@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
     """A choice for one slot; what it remembers between rounds is explicit and travels in the checkpoint."""
+
+    needs_server_data: bool = False
+    """Whether it asks :attr:`~fedlight.core.types.RoundState.desk`; refused at start where the server holds no data."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a restart: tensors and plain values only."""
@@ -229,6 +232,36 @@ class Aggregation(Part):
     @abstractmethod
     def finish(self, reduce: Reduce) -> State:
         """Return the aggregate update U in full shape (parameters and travelling buffers); zero where uncovered."""
+
+
+class ServerUpdate(Part):
+    """What does the server do with the new weights before they are sent out?"""
+
+    @abstractmethod
+    def apply(
+        self, state: RoundState, reports: Sequence[Report], aggregate: Mapping[str, Tensor], weights: State
+    ) -> State:
+        """Return the weights that the round ends with.
+
+        Called once a round after the server optimizer's step, on every process with the same arguments.
+
+        Args:
+            state: the round. Its weights are the module's own tensors, which the step has moved: read ``weights``.
+            reports: the finished clients.
+            aggregate: what the server optimizer has just applied.
+            weights: full state dict after that step; not to be changed in place.
+        """
+
+
+@final
+class NoServerUpdate(ServerUpdate):
+    """The weights after the server optimizer's step are those that the round ends with."""
+
+    def apply(
+        self, state: RoundState, reports: Sequence[Report], aggregate: Mapping[str, Tensor], weights: State
+    ) -> State:
+        """Return ``weights``."""
+        return weights
 
 
 class Schedule(Part):

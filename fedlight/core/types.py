@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from fedlight.core import tags
+from fedlight.errors import DataError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
 
 if TYPE_CHECKING:
+    from fedlight.core.desk import ServerDesk
     from fedlight.core.slots import Compression, Local, NormPolicy
 
 State = dict[str, Tensor]
@@ -90,6 +92,21 @@ class ClientData(ABC):
         """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""
         return None
 
+    def in_order(self) -> Iterator[Any]:
+        """Yield batches of all examples, unaugmented and always in one order, for an evaluation."""
+        return self.epoch(torch.Generator().manual_seed(0))
+
+    def halves(self) -> tuple[ClientData, ClientData]:
+        """Return two halves that don't overlap, always the same: one to train on, one to judge by.
+
+        Raises:
+            DataError: this kind of data can't be halved.
+        """
+        raise DataError(
+            f"the server's data are {type(self).__name__}, which can't be halved into examples to train on and to "
+            "judge by: fill ClientData.halves"
+        )
+
 
 class FederatedData(ABC):
     """What the server knows of the data: who has how many, and how to reach a client's own (for simulation)."""
@@ -122,7 +139,7 @@ class ClientTask:
         statistics: names of per-entry statistics to sum up while training, see :data:`STATISTICS`.
         local: how to train.
         norm: what normalisation layers do with running statistics.
-        compression: how the update is sent.
+        compression: how the update is sent; None: it isn't, it stays where it was computed.
         share: fraction in (0, 1] of the local work that it is asked for.
         level: fraction in (0, 1] of the update's entries that it sends, where the compression chooses.
         memory: what its own compression kept from earlier rounds, in the shape of the submodel; empty at first.
@@ -137,7 +154,7 @@ class ClientTask:
     statistics: frozenset[str]
     local: Local
     norm: NormPolicy
-    compression: Compression
+    compression: Compression | None
     share: float = 1.0
     level: float = 1.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
@@ -243,6 +260,7 @@ class RoundState:
         weights: the global state dict.
         num_examples: int64[num_clients].
         price: (client, ratio, share, level) to the work that a submodel at that ratio means for that client.
+        desk: the server's own data at work; None where it holds none.
     """
 
     round_idx: int
@@ -252,6 +270,7 @@ class RoundState:
     weights: Mapping[str, Tensor]
     num_examples: np.ndarray
     price: Price
+    desk: ServerDesk | None = None
 
 
 @dataclass(frozen=True)

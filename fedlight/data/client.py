@@ -13,6 +13,8 @@ from fedlight.data.augment import Augmentation
 from fedlight.data.examples import Examples
 from fedlight.errors import DataError
 
+_EVALUATION_BATCH = 256
+
 
 @final
 class IndexedClient(ClientData):
@@ -69,6 +71,26 @@ class IndexedClient(ClientData):
                 "leave augment out and put the change into the Dataset"
             )
         return (self._augment(batch[0], generator), *batch[1:])
+
+    def in_order(self) -> Iterator[Any]:
+        """Yield batches of all examples, unaugmented and in the order of the indices; larger ones than in training."""
+        return iter(EvaluationBatches(self._examples, self._indices, max(self._batch_size, _EVALUATION_BATCH)))
+
+    def halves(self) -> tuple[ClientData, ClientData]:
+        """Return two halves that don't overlap and have the same mix of labels: every other example, sorted by label.
+
+        Raises:
+            DataError: fewer than two examples.
+        """
+        if self.num_examples < 2:
+            raise DataError("a single example can't be halved: set data.server_fraction higher")
+        order = self._indices
+        if self._labels is not None:
+            order = order[torch.argsort(self._labels.index_select(0, order), stable=True)]
+        return self._of(order[::2]), self._of(order[1::2])
+
+    def _of(self, indices: Tensor) -> IndexedClient:
+        return IndexedClient(self._examples, indices, self._batch_size, self._labels, self._num_classes, self._augment)
 
     def label_counts(self) -> Tensor | None:
         """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""

@@ -12,16 +12,16 @@ from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from fedlight.core.patch import patched
+from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
+from fedlight.core.standin import NoTrainer
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
-from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill, Recipe
-from fedlight.parts.local.records import Records
 from fedlight.parts.local.refusals import refuse_overridden, refuse_untrainable
-from fedlight.parts.local.standin import NoTrainer
 from fedlight.parts.local.steps import StepWatch
 
 _NO_TRAINER = "LeanLoop has no Trainer: use fedlight.parts.local.TrainerLoop, or leave it out"

@@ -10,9 +10,9 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from fedlight.core.patch import patched
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import DataError, UnsupportedClientError
-from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill
 
 

@@ -12,10 +12,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from fedlight.core.patch import patched
 from fedlight.core.types import ClientData
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.optimizers import RoundSchedule, scheduler_by_round, split_configured
-from fedlight.parts.local.patch import patched
 
 Fill = Literal["zero", "-inf"]
 

@@ -17,16 +17,16 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim import Optimizer
 
+from fedlight.core.patch import patched
+from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
+from fedlight.core.standin import NoTrainer
 from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
-from fedlight.parts.local.patch import patched
 from fedlight.parts.local.recipe import Fill, Recipe
-from fedlight.parts.local.records import Records
 from fedlight.parts.local.refusals import refuse_untrainable
-from fedlight.parts.local.standin import NoTrainer
 from fedlight.parts.local.steps import StepWatch
 
 _SET_HERE = frozenset(
