@@ -4,7 +4,7 @@
 
 Every run is one `fedlight fit` command (printed), so any of them can be repeated by hand. Runs of a seed share initial
 weights, clients' data, batches and devices. A run whose folder holds the file `done` is not run again. A variant is an
-algorithm's name, or ``Label=Name,--option,value,...`` with further options of `fedlight fit`.
+algorithm's name, or ``"Label=Name --option value ..."`` with further options of `fedlight fit`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def _parse() -> argparse.Namespace:
 
 def _plan(arguments: argparse.Namespace, variant: str, fleet: str, seed: int) -> Run:
     label, _, given = variant.partition("=")
-    name, *options = (given or label).split(",")
+    name, *options = shlex.split(given or label)
     folder = arguments.out / f"{fleet}_{label}_{seed}"
     stop = "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping"
     command = [
