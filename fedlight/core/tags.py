@@ -25,6 +25,8 @@ TAGS: Final[dict[str, str]] = {
     "prune/layer_sparsity/<layer>": "fraction of a layer's units (or masked weights) removed, mean over clients",
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
+    "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
+    "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
     "contribution/<client>": "contribution score of one client in this round",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
     "rounds), bandit (arms x rounds)",

@@ -1,11 +1,11 @@
 """The choices for every slot of an algorithm."""
 
-from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
-from fedlight.parts.compression import NoCompression
+from fedlight.parts.aggregation import CoverageMean, ResidualRecovery, StepNormalized, ZeroFill
+from fedlight.parts.compression import QSGD, NoCompression, Quantized, TimeMatchedLevel, TopK
 from fedlight.parts.contribution import CosineGradient, SampleCount, Uniform
 from fedlight.parts.extraction import Channels, Weights
 from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
-from fedlight.parts.local import LeanLoop, TrainerLoop
+from fedlight.parts.local import LeanLoop, Proximal, Stragglers, TimeMatchedWork, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
 from fedlight.parts.ratio import (
     EUCB,
@@ -28,9 +28,11 @@ from fedlight.parts.ratio import (
 )
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
+from fedlight.parts.server_optimizers import FedOpt
 
 __all__ = [
     "EUCB",
+    "QSGD",
     "UCB1",
     "AbsoluteChange",
     "BanditPace",
@@ -41,6 +43,7 @@ __all__ = [
     "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
+    "FedOpt",
     "Fixed",
     "LeanLoop",
     "Magnitude",
@@ -48,6 +51,8 @@ __all__ = [
     "PerClient",
     "PerLevel",
     "PrefixOrder",
+    "Proximal",
+    "Quantized",
     "RandomChoice",
     "RandomOrder",
     "ResidualRecovery",
@@ -60,11 +65,17 @@ __all__ = [
     "SpeedAligned",
     "StagnationPace",
     "StaticStatistics",
+    "StepNormalized",
+    "Stragglers",
     "Synchronous",
     "Thompson",
+    "TimeMatchedLevel",
+    "TimeMatchedWork",
+    "TopK",
     "TrainerLoop",
     "Uniform",
     "UniformSelection",
     "UnimodalUCB",
     "Weights",
+    "ZeroFill",
 ]

@@ -1,6 +1,8 @@
 """How a client trains: a lean loop, and a Trainer for modules that need one."""
 
 from fedlight.parts.local.lean import LeanLoop
+from fedlight.parts.local.proximal import Proximal
 from fedlight.parts.local.trainer import TrainerLoop
+from fedlight.parts.local.work import LocalWork, Stragglers, TimeMatchedWork
 
-__all__ = ["LeanLoop", "TrainerLoop"]
+__all__ = ["LeanLoop", "LocalWork", "Proximal", "Stragglers", "TimeMatchedWork", "TrainerLoop"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, final
 
@@ -17,12 +18,15 @@ from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
 from fedlight.core.standin import NoTrainer
-from fedlight.core.types import ClientData, ClientTask
+from fedlight.core.types import ClientData, ClientTask, Report, RoundState
 from fedlight.errors import UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
+from fedlight.parts.local.proximal import Proximal
 from fedlight.parts.local.recipe import Fill, Recipe
 from fedlight.parts.local.refusals import refuse_overridden, refuse_untrainable
+from fedlight.parts.local.smoothing import SmoothedLabels, smoothed_labels
 from fedlight.parts.local.steps import StepWatch
+from fedlight.parts.local.work import LocalWork
 
 _NO_TRAINER = "LeanLoop has no Trainer: use fedlight.parts.local.TrainerLoop, or leave it out"
 
@@ -45,6 +49,9 @@ class LeanLoop(Local):
         gradient_clip_norm: gradients are scaled down to this L2 norm over all parameters.
         masked_logits: logits of the classes that a client doesn't have become 0 (``zero``, HeteroFL) or -∞ (``-inf``);
             None: they are left as they are.
+        label_smoothing: ε in [0, 1): targets of every cross-entropy in the training step become (1 - ε)·onehot + ε/K.
+        proximal: the pull back to the weights that the client was sent; None: none.
+        work: who is asked for less than the whole work, in epochs or (where those don't divide) in steps; None: nobody.
 
     Raises:
         ConfigError: a number out of its range, or neither epochs nor steps.
@@ -58,14 +65,45 @@ class LeanLoop(Local):
         lr_scheduler: LRSchedulerCallable | None = None,
         gradient_clip_norm: float | None = None,
         masked_logits: Fill | None = None,
+        label_smoothing: float = 0.0,
+        proximal: Proximal | None = None,
+        work: LocalWork | None = None,
     ) -> None:
-        self._recipe = Recipe(epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits)
+        self._recipe = Recipe(
+            epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits, label_smoothing, proximal, work
+        )
 
     def check(self, module: pl.LightningModule) -> None:
         """Raise UnsupportedClientError, with the hook's name, if the module needs what only a Trainer does."""
         refuse_untrainable(module)
         refuse_overridden(module)
         self._recipe.check(module, NoTrainer(type(module).__name__, _NO_TRAINER))
+
+    def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> LeanLoop:
+        """Return a copy with these; raises ConfigError where the loop has its own."""
+        loop = copy.copy(self)
+        loop._recipe = self._recipe.with_terms(proximal, work)
+        return loop
+
+    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
+        """Return the share of the work that every client is asked for; 1 without ``work``."""
+        return self._recipe.shares(state, cohort, ratios)
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Let μ adapt and times be learnt."""
+        self._recipe.observe(reports)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the proximal term and the work remember."""
+        return self._recipe.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._recipe.load_state_dict(state)
+
+    def metrics(self) -> dict[str, float]:
+        """Return ``local/mu`` where μ adapts."""
+        return self._recipe.metrics()
 
     def num_examples(self, data: ClientData, share: float = 1.0) -> int:
         """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
@@ -77,14 +115,15 @@ class LeanLoop(Local):
 
     def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
         """Train ``module`` in place."""
-        recipe, records, watch = self._recipe, Records(), StepWatch(module, task)
+        recipe, records, watch = self._recipe, Records(), StepWatch(module, task, self._recipe.mu)
         trainer = NoTrainer(type(module).__name__, _NO_TRAINER)
         with ExitStack() as lent:
             lent.enter_context(patched(module, log=records.log, _trainer=trainer))
             mask = lent.enter_context(masked_logits(module, data, task, recipe.masked_logits))
+            smoothed = lent.enter_context(smoothed_labels(module, recipe.label_smoothing))
             optimizer = recipe.make_optimizer(module, module.configure_optimizers, task.lr_factor)
             watch.attach(optimizer)
-            run = _Run(module, optimizer, records, watch, recipe.gradient_clip_norm, mask)
+            run = _Run(module, optimizer, records, watch, recipe.gradient_clip_norm, (mask, smoothed))
             generator = torch_generator(task.seed, task.round_idx, task.client, "batches")
             max_epochs, max_steps = recipe.limits(data, task.share)
             for epoch in range(max_epochs):
@@ -107,14 +146,14 @@ class _Run:
         records: Records,
         watch: StepWatch,
         clip_norm: float | None,
-        mask: LogitMask | None,
+        checks: Sequence[LogitMask | SmoothedLabels | None],
     ) -> None:
         self._module = module
         self._optimizer = optimizer
         self._records = records
         self._watch = watch
         self._clip_norm = clip_norm
-        self._mask = mask
+        self._checks = [check for check in checks if check is not None]
         self._device = next(module.parameters()).device
         self._takes_idx = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
 
@@ -140,8 +179,8 @@ class _Run:
 
         def closure() -> Any:
             step_output = self._module.training_step(*((batch, batch_idx) if self._takes_idx else (batch,)))
-            if self._mask is not None:
-                self._mask.check_used()
+            for check in self._checks:
+                check.check_used()
             loss = self._read(step_output, outputs)
             self._backward(loss)
             return loss

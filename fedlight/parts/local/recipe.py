@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -13,9 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fedlight.core.patch import patched
-from fedlight.core.types import ClientData
+from fedlight.core.types import ClientData, Report, RoundState
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.optimizers import RoundSchedule, scheduler_by_round, split_configured
+from fedlight.parts.local.proximal import Proximal
+from fedlight.parts.local.work import LocalWork
 
 Fill = Literal["zero", "-inf"]
 
@@ -32,6 +35,9 @@ class Recipe:
         lr_scheduler: from optimizer to scheduler, stepped once per round; None: the module's own, likewise by round.
         gradient_clip_norm: largest L2 norm of the gradient over all parameters.
         masked_logits: what logits of classes absent at the client become; None: they are left as they are.
+        label_smoothing: ε in [0, 1) of every cross-entropy in the training step.
+        proximal: the pull back to the round's start; None: none.
+        work: who is asked for less than the whole; None: nobody.
 
     Raises:
         ConfigError: a number out of its range, or neither epochs nor steps.
@@ -45,6 +51,9 @@ class Recipe:
         lr_scheduler: LRSchedulerCallable | None,
         gradient_clip_norm: float | None,
         masked_logits: Fill | None,
+        label_smoothing: float,
+        proximal: Proximal | None,
+        work: LocalWork | None,
     ) -> None:
         if epochs is None and steps is None:
             raise ConfigError("a local loop needs epochs or steps: set one of them to 1 or more")
@@ -55,12 +64,22 @@ class Recipe:
             raise ConfigError(f"gradient_clip_norm is {gradient_clip_norm}: use a number above 0, or leave it out")
         if masked_logits not in (None, "zero", "-inf"):
             raise ConfigError(f"masked_logits is {masked_logits!r}: use 'zero' or '-inf', or leave it out")
+        if not 0.0 <= label_smoothing < 1.0:
+            raise ConfigError(f"label_smoothing={label_smoothing} is outside [0, 1): 0.1 is usual, 0 for none")
+        if label_smoothing and masked_logits == "-inf":
+            raise ConfigError(
+                "label_smoothing spreads the target over all classes, and masked_logits '-inf' makes the absent ones "
+                "infinitely wrong: use masked_logits 'zero', or leave label_smoothing out"
+            )
         self.epochs = epochs
         self.steps = steps
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.gradient_clip_norm = gradient_clip_norm
         self.masked_logits = masked_logits
+        self.label_smoothing = label_smoothing
+        self.proximal = proximal
+        self.work = work
         self._schedule: RoundSchedule | None = None
         self._checked = False
 
@@ -68,6 +87,48 @@ class Recipe:
     def max_epochs(self) -> int:
         """Epochs after which a round ends in any case: an epoch of which the module skips every batch takes no step."""
         return self.steps if self.steps is not None else self.epochs or 1
+
+    @property
+    def mu(self) -> float:
+        """μ of the proximal term in this round; 0 without one."""
+        return 0.0 if self.proximal is None else self.proximal.mu
+
+    def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> Recipe:
+        """Return a copy with these; raises ConfigError where the recipe has its own."""
+        for name, own, other in (("proximal", self.proximal, proximal), ("work", self.work, work)):
+            if own is not None and other is not None:
+                raise ConfigError(f"the algorithm sets {name}, and so does its local loop: leave it out of one of them")
+        recipe = copy.copy(self)
+        recipe.proximal, recipe.work = self.proximal or proximal, self.work or work
+        return recipe
+
+    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
+        """Return the share of the work that every client is asked for."""
+        if self.work is None:
+            return dict.fromkeys(cohort, 1.0)
+        return self.work.shares(state, cohort, ratios, self.max_epochs)
+
+    def observe(self, reports: Sequence[Report]) -> None:
+        """Let μ adapt and times be learnt."""
+        for part in (self.proximal, self.work):
+            if part is not None:
+                part.observe(reports)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the proximal term and the work remember."""
+        parts = {"proximal": self.proximal, "work": self.work}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        for name, part in (("proximal", self.proximal), ("work", self.work)):
+            if part is not None:
+                part.load_state_dict(state[name])
+
+    def metrics(self) -> dict[str, float]:
+        """Return μ where it changes."""
+        adaptive = self.proximal is not None and self.proximal.adaptive
+        return {"local/mu": self.mu} if adaptive else {}
 
     def limits(self, data: ClientData, share: float) -> tuple[int, int | None]:
         """Return after how many epochs and after how many steps (None: any) a round ends at this share of the work.

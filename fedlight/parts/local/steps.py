@@ -18,23 +18,27 @@ class StepWatch:
 
     Statistics are of the gradient g as the loss gives it, before masks, clipping and weight decay, and of the
     parameters θ before the step: Σ|g|, Σg² and Σ(g·θ)². Entries that a mask leaves out have g ≠ 0 there, which is what
-    tells whether they should grow back; for the optimizer and for clipping their gradient is 0.
+    tells whether they should grow back; for the optimizer and for clipping their gradient is 0. The gradient
+    μ·(θ - θ_start) of a proximal term is added after the statistics are taken.
 
     Args:
         module: the client's module.
-        task: names the statistics and holds the masks.
+        task: names the statistics, holds the masks and the weights that training starts from.
+        mu: μ of the proximal term; 0: none.
 
     Attributes:
         num_steps: optimizer steps that had a gradient.
         statistics: statistic to parameter name to sums.
     """
 
-    def __init__(self, module: pl.LightningModule, task: ClientTask) -> None:
+    def __init__(self, module: pl.LightningModule, task: ClientTask, mu: float = 0.0) -> None:
         self.num_steps = 0
         # abs_change is the update itself: run_client has it.
         wanted = sorted(task.statistics & _SUMS.keys())
-        trainable = ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
-        self._trainable = dict(trainable) if wanted else {}
+        trainable = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self._mu = mu
+        self._starts = {parameter: task.weights[name] for name, parameter in trainable.items()} if mu else {}
+        self._trainable = trainable if wanted else {}
         self.statistics: dict[str, State] = {
             statistic: {name: torch.zeros_like(parameter) for name, parameter in self._trainable.items()}
             for statistic in wanted
@@ -54,15 +58,18 @@ class StepWatch:
 
     @torch.no_grad()
     def before_step(self, optimizer: Optimizer) -> None:
-        """Take the statistics of the optimizer's gradients, then mask them."""
+        """Take the statistics of the optimizer's gradients, add the proximal term's, then mask them."""
         if not self._has_gradient:
             return
-        if self.statistics:
+        if self.statistics or self._starts:
             stepped = {parameter for group in optimizer.param_groups for parameter in group["params"]}
             for name, parameter in self._trainable.items():
                 if parameter.grad is not None and parameter in stepped:
                     for statistic, sums in self.statistics.items():
                         _SUMS[statistic](sums[name], parameter.grad, parameter)
+            for parameter in self._starts.keys() & stepped:
+                if parameter.grad is not None:
+                    parameter.grad.add_(parameter - self._starts[parameter], alpha=self._mu)
         for parameter, uncovered in self._uncovered.items():
             if parameter.grad is not None:
                 parameter.grad.masked_fill_(uncovered, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
 
@@ -22,12 +22,15 @@ from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
 from fedlight.core.slots import Local, LocalResult
 from fedlight.core.standin import NoTrainer
-from fedlight.core.types import ClientData, ClientTask
+from fedlight.core.types import ClientData, ClientTask, Report, RoundState
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
+from fedlight.parts.local.proximal import Proximal
 from fedlight.parts.local.recipe import Fill, Recipe
 from fedlight.parts.local.refusals import refuse_untrainable
+from fedlight.parts.local.smoothing import SmoothedLabels, smoothed_labels
 from fedlight.parts.local.steps import StepWatch
+from fedlight.parts.local.work import LocalWork
 
 _SET_HERE = frozenset(
     {
@@ -47,12 +50,15 @@ class TrainerLoop(Local):
     With manual optimisation the module steps its own optimizers, at its own learning rates.
 
     Args:
-        epochs: as for :class:`LeanLoop`, and so are the next five.
+        epochs: as for :class:`LeanLoop`, and so are the next eight.
         steps: optimizer steps per round.
         optimizer: from parameters to optimizer.
         lr_scheduler: from optimizer to scheduler, stepped once per round.
         gradient_clip_norm: largest L2 norm of the gradient.
         masked_logits: what logits of absent classes become.
+        label_smoothing: ε of every cross-entropy in the training step.
+        proximal: the pull back to the weights that the client was sent.
+        work: who is asked for less than the whole work.
         trainer_kwargs: further arguments of ``lightning.Trainer``; callbacks are copied for each client.
 
     Raises:
@@ -67,9 +73,14 @@ class TrainerLoop(Local):
         lr_scheduler: LRSchedulerCallable | None = None,
         gradient_clip_norm: float | None = None,
         masked_logits: Fill | None = None,
+        label_smoothing: float = 0.0,
+        proximal: Proximal | None = None,
+        work: LocalWork | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self._recipe = Recipe(epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits)
+        self._recipe = Recipe(
+            epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits, label_smoothing, proximal, work
+        )
         self._trainer_kwargs = dict(trainer_kwargs or {})
         taken = sorted(_SET_HERE & self._trainer_kwargs.keys())
         if taken:
@@ -91,6 +102,32 @@ class TrainerLoop(Local):
                     f"{name} optimises manually, so {argument} of TrainerLoop has no effect: leave it out"
                 )
 
+    def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> TrainerLoop:
+        """Return a copy with these; raises ConfigError where the loop has its own."""
+        loop = copy.copy(self)
+        loop._recipe = self._recipe.with_terms(proximal, work)
+        return loop
+
+    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
+        """Return the share of the work that every client is asked for; 1 without ``work``."""
+        return self._recipe.shares(state, cohort, ratios)
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Let μ adapt and times be learnt."""
+        self._recipe.observe(reports)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the proximal term and the work remember."""
+        return self._recipe.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._recipe.load_state_dict(state)
+
+    def metrics(self) -> dict[str, float]:
+        """Return ``local/mu`` where μ adapts."""
+        return self._recipe.metrics()
+
     def num_examples(self, data: ClientData, share: float = 1.0) -> int:
         """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
         return self._recipe.num_examples(data, share)
@@ -101,7 +138,7 @@ class TrainerLoop(Local):
 
     def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
         """Train ``module`` in place."""
-        recipe, records, watch = self._recipe, Records(then=module.log), StepWatch(module, task)
+        recipe, records, watch = self._recipe, Records(then=module.log), StepWatch(module, task, self._recipe.mu)
         device = next(module.parameters()).device
         configure = module.configure_optimizers
 
@@ -113,8 +150,11 @@ class TrainerLoop(Local):
             if module.automatic_optimization:
                 lent.enter_context(patched(module, configure_optimizers=configured))
             mask = lent.enter_context(masked_logits(module, data, task, recipe.masked_logits))
+            smoothed = lent.enter_context(smoothed_labels(module, recipe.label_smoothing))
             lent.enter_context(_quiet())
-            trainer = self._trainer(device, _Observer(records, watch, mask), *recipe.limits(data, task.share))
+            trainer = self._trainer(
+                device, _Observer(records, watch, (mask, smoothed)), *recipe.limits(data, task.share)
+            )
             generator = torch_generator(task.seed, task.round_idx, task.client, "batches")
             trainer.fit(module, train_dataloaders=_Epochs(data, generator))
             # A Trainer is a web of references that waits for garbage collection: what weighs is let go at once.
@@ -157,10 +197,10 @@ class TrainerLoop(Local):
 class _Observer(pl.Callback):
     """Tells the records and the step watch what the Trainer does."""
 
-    def __init__(self, records: Records, watch: StepWatch, mask: LogitMask | None) -> None:
+    def __init__(self, records: Records, watch: StepWatch, checks: Sequence[LogitMask | SmoothedLabels | None]) -> None:
         self._records = records
         self._watch = watch
-        self._mask = mask
+        self._checks = [check for check in checks if check is not None]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for optimizer in trainer.optimizers:
@@ -175,8 +215,8 @@ class _Observer(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        if self._mask is not None:
-            self._mask.check_used()
+        for check in self._checks:
+            check.check_used()
         self._watch.before_step(optimizer)
 
     def on_train_batch_end(

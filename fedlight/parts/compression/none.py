@@ -1,4 +1,4 @@
-"""What a client sends back."""
+"""Updates as they are."""
 
 from __future__ import annotations
 

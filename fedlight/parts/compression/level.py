@@ -1,0 +1,79 @@
+"""How much each client sends, so that all finish together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+
+from fedlight.core.types import Report, RoundState
+from fedlight.errors import ConfigError
+from fedlight.parts.ratio.pace.pace import Target, quantile_of
+from fedlight.parts.time_model import TimeModel
+
+_HALVINGS = 24
+
+
+@final
+class TimeMatchedLevel:
+    """γ_n is the largest level in [γ_min, 1] with T_n(γ_n) <= T*: a slow client sends less, not to be waited for.
+
+    T* is a quantile, over the clients sent off together, of T_n(1), when they send all; by default the fastest's. A
+    client whose download and computing alone take longer than T* has γ_min and is still waited for: compression can't
+    shorten them. Times are learnt (:class:`~fedlight.parts.time_model.TimeModel`); before any was seen everyone sends
+    all. A deterministic stand-in for the control problem of FlexCom (Li et al. 2021), which no source at hand gives.
+
+    Args:
+        min_level: γ_min in (0, 1]; 1 sends all.
+        target: whose time is T*: ``fastest``, ``median``, ``slowest`` or a quantile in [0, 1].
+        forgetting: of the time model, in (0, 1].
+
+    Raises:
+        ConfigError: a number out of its range.
+    """
+
+    def __init__(self, min_level: float = 0.01, target: Target = "fastest", forgetting: float = 0.9) -> None:
+        if not 0.0 < min_level <= 1.0:
+            raise ConfigError(f"min_level={min_level} is outside (0, 1]: it is the least share of entries that is sent")
+        self.min_level = min_level
+        self._quantile = quantile_of(target)
+        self._model = TimeModel(forgetting)
+
+    def levels(
+        self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], shares: Mapping[int, float]
+    ) -> dict[int, float]:
+        """Return γ_n for every client, under the coefficients learnt so far."""
+
+        def seconds(client: int, level: float) -> float:
+            return self._model.predict_s(client, state.price(client, ratios[client], shares[client], level))
+
+        whole_s = {client: seconds(client, 1.0) for client in cohort}
+        target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
+        levels = {}
+        for client in cohort:
+            low, high = self.min_level, 1.0
+            if whole_s[client] <= target_s:
+                low = 1.0
+            elif seconds(client, low) <= target_s:
+                for _ in range(_HALVINGS):
+                    middle = (low + high) / 2
+                    low, high = (middle, high) if seconds(client, middle) <= target_s else (low, middle)
+            levels[client] = low
+        return levels
+
+    def observe(self, reports: Sequence[Report]) -> None:
+        """Learn how long clients take."""
+        self._model.observe(
+            [report.client for report in reports],
+            [report.work for report in reports],
+            [report.timing for report in reports],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the time model."""
+        return {"time_model": self._model.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._model.load_state_dict(state["time_model"])
