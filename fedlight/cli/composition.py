@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from jsonargparse import ArgumentParser, Namespace
 
 from fedlight.core import Algorithm
@@ -29,7 +29,7 @@ def composition_of(chosen: Namespace) -> str:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Algorithm, "algorithm")
     with _constructors() as made:
-        algorithm = parser.instantiate(Namespace(algorithm=chosen)).algorithm
+        algorithm = parser.instantiate(Namespace(algorithm=chosen)).algorithm  # type: ignore[no-untyped-call]
     slots = {slot: _as_config(part, made) for slot, part in algorithm.slots().items()}
     return str(yaml.safe_dump({"class_path": "fedlight.core.Algorithm", "init_args": slots}, sort_keys=False))
 
@@ -43,7 +43,7 @@ def _constructors() -> Iterator[_Recorded]:
         if event == "call" and frame.f_code.co_name == "__init__":
             names, _, _, values = inspect.getargvalues(frame)
             one = values[names[0]] if names else None
-            if getattr(type(one).__init__, "__code__", None) is frame.f_code:
+            if getattr(getattr(type(one), "__init__", None), "__code__", None) is frame.f_code:
                 made[id(one)] = (one, {name: values[name] for name in names[1:]})
 
     before = sys.getprofile()

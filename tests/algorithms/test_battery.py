@@ -1,51 +1,63 @@
 """What every published method must stand: one battery for all of them, found by what fedlight.algorithms exports."""
 
 import copy
+import functools
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
-import lightning.pytorch as pl
+import federation
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from federation import Convex, Speeds, five_clients, run
 
 import fedlight.algorithms
-from fedlight.core import Algorithm, Server
-from fedlight.data import Digits, DirichletByClient, FederatedDataModule
-from fedlight.fleet import ThreeTier
-from fedlight.models import ConvNet
+from fedlight.algorithms import FedAvg
+from fedlight.core import Algorithm
+from fedlight.core.seeds import SERVER, derive_seed
+from fedlight.errors import ConfigError
+from fedlight.parts import ConstantPace, LeanLoop, RunningStatistics, SampleCount
 
 ROOT = Path(__file__).resolve().parents[2]
-ALGORITHMS = [getattr(fedlight.algorithms, name) for name in fedlight.algorithms.__all__]
+NAMES = list(fedlight.algorithms.__all__)
 
-every_algorithm = pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda algorithm: algorithm.__name__)
+NEUTRAL = {
+    "FedAvg": {},
+    "FedLight": {"ratios": [0.0], "moving_average": 1 - 1e-12},
+    "FedMP": {"max_ratio": 0.0},
+    "FedPace": {"pace": ConstantPace(0.0, "slowest"), "start_ratio": 0.0, "contribution": SampleCount()},
+    "HeteroFL": {"levels": [0.0], "norm": RunningStatistics(), "local": LeanLoop()},
+    "RandomRatio": {"ratios": [0.0]},
+    "SpeedRatio": {"min_ratio": 0.0, "max_ratio": 0.0},
+    "SynFL": {},
+    "UPFL": {"ratio": 0.0},
+}
+"""The setting at which a method is FedAvg, where all clients hold equally many examples."""
 
+NEVER_NEUTRAL = {}
+"""Why a method is FedAvg at no setting."""
 
-def data():
-    return FederatedDataModule(
-        Digits(), num_clients=5, partition=DirichletByClient(0.5), batch_size=16, server_fraction=0.1,
-        max_train_examples=300, seed=2,
-    )  # fmt: skip
+PERMUTED = {"HeteroFL": {"mode": "dynamic"}}
+"""Settings under which every draw belongs to a client: static levels are dealt out to all clients by one draw."""
 
-
-def run(algorithm, folder, rounds, resume=None):
-    torch.manual_seed(0)
-    server = Server(ConvNet("digits", norm="batch", lr=0.1), algorithm(clients_per_round=4), ThreeTier(), seed=7)
-    trainer = pl.Trainer(
-        max_epochs=rounds,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)],
-    )
-    trainer.fit(server, datamodule=data(), ckpt_path=resume)
-    return server, trainer
+every_algorithm = pytest.mark.parametrize("name", NAMES)
 
 
-def saved(folder, epoch):
-    return torch.load(folder / f"epoch={epoch}.ckpt", weights_only=True)
+def make(name, **options):
+    return getattr(fedlight.algorithms, name)(**options)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Runs an algorithm for all rounds, once; returns the server and the folder of its checkpoints."""
+
+    @functools.cache
+    def whole(name):
+        folder = tmp_path_factory.mktemp(name)
+        return run(make(name, clients_per_round=4), folder=folder), folder
+
+    return whole
 
 
 def equal(one, other):
@@ -59,47 +71,131 @@ def equal(one, other):
     return one == other or (one != one and other != other)
 
 
+def assert_close(weights, expected, atol=1e-6):
+    assert weights.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            weights[name], value, rtol=0, atol=atol, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
 @every_algorithm
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")
-def test_learns_and_resumes_bit_for_bit(algorithm, tmp_path):
-    server, trainer = run(algorithm, tmp_path, 8)
-    assert trainer.callback_metrics["val/accuracy"] > 0.2  # twice as good as chance, after eight rounds
+def test_runs_and_resumes_bit_for_bit(name, finished, tmp_path):
+    server, folder = finished(name)
+    assert server.round_idx == federation.ROUNDS
     assert server.clock.now_s > 0
-    whole = saved(tmp_path, 7)
-    run(algorithm, tmp_path / "resumed", 8, resume=tmp_path / "epoch=3.ckpt")
-    again = saved(tmp_path / "resumed", 7)
+    run(make(name, clients_per_round=4), folder=tmp_path, resume=folder / "step=2.ckpt")
+    whole, resumed = (
+        torch.load(where / f"step={federation.ROUNDS}.ckpt", weights_only=True) for where in (folder, tmp_path)
+    )
     for key in ("state_dict", "optimizer_states", "fedlight"):
-        assert equal(whole[key], again[key]), key
+        assert equal(whole[key], resumed[key]), key
 
 
 @every_algorithm
-def test_copies_and_pickles(algorithm):
-    one = algorithm()
-    for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own bytes
-        assert type(other) is algorithm
-        assert equal({slot: part.state_dict() for slot, part in other.slots().items()},
-                     {slot: part.state_dict() for slot, part in one.slots().items()})  # fmt: skip
+def test_copies_and_pickles_fresh_and_used(name, finished):
+    for one in (make(name), finished(name)[0].algorithm):
+        for other in (copy.deepcopy(one), pickle.loads(pickle.dumps(one))):  # noqa: S301 - our own bytes
+            assert type(other) is type(one)
+            assert equal(
+                {slot: part.state_dict() for slot, part in other.slots().items()},
+                {slot: part.state_dict() for slot, part in one.slots().items()},
+            )
+
+
+def loss_of(module):
+    """Mean loss over all clients' examples."""
+    data = five_clients()
+    batches = [
+        batch for client in range(federation.NUM_CLIENTS) for batch in data.client(client).epoch(torch.Generator())
+    ]
+    images, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    with torch.no_grad():
+        return float(torch.nn.functional.cross_entropy(module(images), targets))
 
 
 @every_algorithm
-def test_refuses_a_cohort_larger_than_the_fleet(algorithm):
-    with pytest.raises(
-        fedlight.errors.ConfigError, match="clients_per_round=9 is larger than the fleet of num_clients=5"
-    ):
-        algorithm(clients_per_round=9).schedule.check(5)
+def test_loss_falls_on_a_convex_problem(name):
+    torch.manual_seed(0)
+    before = loss_of(Convex())
+    assert loss_of(run(make(name), rounds=8, module=Convex).client) < 0.7 * before
+
+
+def test_every_algorithm_is_fedavg_somewhere_or_says_why_not():
+    assert sorted([*NEUTRAL, *NEVER_NEUTRAL]) == sorted(NAMES)
+
+
+@pytest.fixture(scope="module")
+def fedavg():
+    return run(FedAvg(), data=five_clients(equal=True)).state_dict()
+
+
+@pytest.mark.parametrize("name", NEUTRAL)
+def test_at_its_neutral_setting_it_is_fedavg(name, fedavg):
+    assert_close(run(make(name, **NEUTRAL[name]), data=five_clients(equal=True)).state_dict(), fedavg)
+
+
+ORDER = (3, 0, 4, 1, 2)
+"""Client k of the relabelled federation is client ORDER[k] of the other."""
 
 
 @every_algorithm
-def test_is_one_short_final_class_with_a_card_and_configs(algorithm):
-    name = algorithm.__name__.lower()
-    assert algorithm.__module__ == f"fedlight.algorithms.{name}"
+def test_relabelling_clients_changes_nothing(name, monkeypatch):
+    """Data, devices and random streams go with the client; what is left is the order of sums."""
+    expected = run(make(name, **PERMUTED.get(name, {})))
+    speeds = [Speeds().speeds[client] for client in ORDER]
+    data = five_clients()
+    clients, sizes = [data.client(client) for client in ORDER], data.num_examples[list(ORDER)]
+    monkeypatch.setattr(type(data), "client", lambda _, client: clients[client])
+    monkeypatch.setattr(type(data), "num_examples", property(lambda _: sizes))
+
+    def seed_of_the_same_client(seed, round_idx, client, purpose):
+        return derive_seed(seed, round_idx, client if client == SERVER else ORDER[client], purpose)
+
+    monkeypatch.setattr("fedlight.core.seeds.derive_seed", seed_of_the_same_client)
+    monkeypatch.setattr("fedlight.core.client.derive_seed", seed_of_the_same_client)
+    server = run(make(name, **PERMUTED.get(name, {})), data=data, fleet=Speeds(speeds))
+    assert_close(server.state_dict(), expected.state_dict())
+    assert server.clock.now_s == pytest.approx(expected.clock.now_s)
+
+
+def test_no_two_algorithms_do_the_same(finished):
+    """Else the federation would be too small to tell them apart, and the tests here say nothing."""
+    weights = [torch.cat([value.detach().flatten() for value in finished(name)[0].parameters()]) for name in NAMES]
+    gaps = {
+        (NAMES[j], NAMES[i]): float((weights[i] - weights[j]).abs().max()) for i in range(len(NAMES)) for j in range(i)
+    }
+    assert not {names: gap for names, gap in gaps.items() if gap < 1e-4}
+
+
+def test_two_processes_equal_one(finished, tmp_path):
+    """One pair of processes for all algorithms: starting them is what costs."""
+    command = [sys.executable, federation.__file__, str(tmp_path / "weights.pt"), "--processes", "2"]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    shared = torch.load(tmp_path / "weights.pt", weights_only=True)
+    assert list(shared) == NAMES
+    for name, weights in shared.items():
+        assert_close(weights, finished(name)[0].state_dict())
+
+
+@every_algorithm
+def test_refuses_a_cohort_larger_than_the_fleet(name):
+    with pytest.raises(ConfigError, match="clients_per_round=9 is larger than the fleet of num_clients=5"):
+        make(name, clients_per_round=9).schedule.check(5)
+
+
+@every_algorithm
+def test_is_one_short_final_class_with_a_card_and_configs(name):
+    algorithm, file = getattr(fedlight.algorithms, name), name.lower()
+    assert algorithm.__module__ == f"fedlight.algorithms.{file}"
     assert algorithm.__mro__[1] is Algorithm
     assert {key for key in vars(algorithm) if callable(vars(algorithm)[key])} == {"__init__"}
     assert getattr(algorithm, "__final__", False)
     assert "Differs from" in algorithm.__doc__
-    assert len((ROOT / f"fedlight/algorithms/{name}.py").read_text().splitlines()) <= 120
-    card = (ROOT / f"docs/algorithms/{name}.md").read_text()
-    assert "1." in card
-    assert {path.name for path in ROOT.glob(f"configs/{name}_*.yaml")} >= {
-        f"{name}_fashion_mnist.yaml", f"{name}_cifar10.yaml",
-    }  # fmt: skip
+    assert len((ROOT / f"fedlight/algorithms/{file}.py").read_text().splitlines()) <= 120
+    assert "1." in (ROOT / f"docs/algorithms/{file}.md").read_text()
+    assert {path.name for path in ROOT.glob(f"configs/{file}_*.yaml")} >= {
+        f"{file}_fashion_mnist.yaml",
+        f"{file}_cifar10.yaml",
+    }

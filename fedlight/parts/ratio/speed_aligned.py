@@ -65,7 +65,7 @@ class SpeedAligned(Ratio):
         """Return the ratio that brings every client to T*."""
         tempo = self.pace.tempo(state)
         if not len(self._model):
-            return dict.fromkeys(cohort, self.start_ratio)
+            return dict.fromkeys(cohort, min(self.start_ratio, self.max_ratio))
         if not cohort:
             return {}
         level = min(tempo.level, self.max_ratio)

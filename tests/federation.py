@@ -1,0 +1,138 @@
+"""A federation small enough to run every algorithm on it, and all of them as a process.
+
+python federation.py FILE --processes 2: writes the final weights of every algorithm, by name.
+"""
+
+import argparse
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+import fedlight.algorithms
+from fedlight.core import Server
+from fedlight.core.slots import Fleet
+from fedlight.core.types import Timing
+from fedlight.data import DirichletByClass, DirichletByClient, FederatedDataModule, Source, Splits, TensorExamples
+
+NUM_CLIENTS, ROUNDS = 5, 4
+
+
+class Stripes(Source):
+    """Which of three patterns lies under the noise? 100 images of 1 x 6 x 6."""
+
+    def load(self):
+        generator = torch.Generator().manual_seed(3)
+        patterns = torch.randn(3, 1, 6, 6, generator=generator)
+        targets = torch.arange(100) % 3
+        images = patterns[targets] + 0.5 * torch.randn(100, 1, 6, 6, generator=generator)
+        return Splits(train=TensorExamples(images, targets), test=None)
+
+
+def five_clients(equal=False):
+    """Sixty images on five clients, twenty each for validation and the server; unequal mixes of classes."""
+    partition = DirichletByClient(1.0) if equal else DirichletByClass(1.0, min_samples=3)
+    return FederatedDataModule(
+        Stripes(), NUM_CLIENTS, partition, batch_size=6, validation_fraction=0.2, server_fraction=0.2, seed=2
+    )
+
+
+class Classifier(pl.LightningModule):
+    """What both networks train and log."""
+
+    def __init__(self):
+        super().__init__()
+        self.example_input_array = torch.zeros(2, 1, 6, 6)
+
+    def training_step(self, batch, batch_idx):
+        loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        logits = self(batch[0])
+        self.log("val/loss", nn.functional.cross_entropy(logits, batch[1]))
+        self.log("val/accuracy", (logits.argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Small(Classifier):
+    """Sixteen channels to prune, and batch normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU())
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, images):
+        return self.head(self.body(images).mean((2, 3)))
+
+
+class Convex(Classifier):
+    """Softmax regression through sixteen hidden units whose outgoing weights are fixed: convex in what is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.out = nn.Linear(36, 16), nn.Linear(16, 3).requires_grad_(False)
+
+    def forward(self, images):
+        return self.out(self.hidden(images.flatten(1)))
+
+
+class Speeds(Fleet):
+    """Devices whose time is their work over their speed, without noise."""
+
+    def __init__(self, speeds=(8.0, 4.0, 4.0, 2.0, 1.0)):
+        self.speeds = speeds
+
+    def setup(self, num_clients, seed):
+        assert num_clients == len(self.speeds)
+
+    def timing(self, client, work, round_idx):
+        link = 1e-4 / self.speeds[client]
+        return Timing(work.download_bytes * link, work.macs * 1e-5 / self.speeds[client], work.upload_bytes * link)
+
+    def device(self, client):
+        return f"speed {self.speeds[client]:g}"
+
+    def candidates(self, now_s):
+        return range(len(self.speeds))
+
+
+def run(algorithm, rounds=ROUNDS, module=Small, data=None, fleet=None, folder=None, resume=None, processes=1):
+    """Train; with ``folder`` a checkpoint of every round is left there, named by the number of rounds done."""
+    torch.manual_seed(0)
+    server = Server(module(), algorithm, fleet or Speeds(), seed=7)
+    keeper = [ModelCheckpoint(folder, filename="{step}", save_top_k=-1)] if folder else []
+    trainer = pl.Trainer(
+        max_epochs=rounds, accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto",
+        logger=False, enable_checkpointing=bool(folder), enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=0, use_distributed_sampler=False, callbacks=keeper,
+    )  # fmt: skip
+    trainer.fit(server, datamodule=data or five_clients(), ckpt_path=resume)
+    return server
+
+
+def run_all(processes=1):
+    """The final weights of every algorithm, by name."""
+    kinds = {name: getattr(fedlight.algorithms, name) for name in fedlight.algorithms.__all__}
+    return {name: run(kind(clients_per_round=4), processes=processes).state_dict() for name, kind in kinds.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--processes", type=int, default=1)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    weights = run_all(arguments.processes)
+    if pl.utilities.rank_zero_only.rank == 0:
+        torch.save(weights, arguments.file)
+
+
+if __name__ == "__main__":
+    main()
