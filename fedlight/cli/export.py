@@ -22,6 +22,7 @@ from fedlight.cli.messages import explain
 from fedlight.cli.saved import SavedRun
 from fedlight.core.evaluation import batch_inputs, example_inputs, run_forward
 from fedlight.core.seeds import SERVER
+from fedlight.core.slots import Scores
 from fedlight.data import FederatedDataModule
 from fedlight.errors import CheckpointError, ConfigError
 from fedlight.export import ExportError, export_submodel
@@ -115,12 +116,16 @@ def _choose(run: SavedRun, options: Namespace) -> tuple[Coverage, dict[str, Any]
     importance = parts.importance if run.pruned else Magnitude()
     state, origin = run.state(), origin | {"ratio": options.ratio}
 
-    def scores() -> Tensor:
+    def units() -> Tensor:
         origin["importance"] = type(importance).__name__
         return importance.scores(state, SERVER)
 
+    def entries() -> dict[str, Tensor]:
+        origin["importance"] = type(importance).__name__
+        return importance.entries(state, SERVER)
+
     # As a client without a history would get it, by the algorithm's own scope and rounding.
-    return parts.extraction.extract(state, SERVER, options.ratio, scores), origin
+    return parts.extraction.extract(state, SERVER, options.ratio, Scores(units, entries)), origin
 
 
 def _known_clients(run: SavedRun) -> str:

@@ -73,7 +73,7 @@ class Cohort:
         """
         parts, reduce = self._parts, self._processes.reduce
         weights = parts.contribution.weights(state, [job.client for job in finished])
-        parts.importance.begin(state)
+        parts.importance.begin(state, finished)
         parts.contribution.begin(state)
         parts.aggregation.begin(state, finished)
         with_buffers = {job.key for job in parts.norm.merged(finished)}

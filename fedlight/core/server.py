@@ -19,7 +19,7 @@ from fedlight.core.desk import ServerDesk
 from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
-from fedlight.core.slots import Fleet
+from fedlight.core.slots import Fleet, Scores
 from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundState, State, Work
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
@@ -236,7 +236,7 @@ class Server(pl.LightningModule):
         for client in cohort:
             if shares[client] == 0.0:
                 continue
-            scores = _lazily(parts.importance.scores, state, client)
+            scores = Scores.of(parts.importance, state, client)
             coverage = parts.extraction.extract(state, client, ratios[client], scores)
             work = self._work(client, parts.extraction.cost_of(self.plan, coverage), shares[client], levels[client])
             timing = self.fleet.timing(client, work, state.round_idx)
@@ -331,7 +331,3 @@ class Server(pl.LightningModule):
                 run_forward(self.client, self.trainer.strategy.batch_to_device(batch))
 
         self.algorithm.norm.before_evaluation(self.client, server_data, forward)
-
-
-def _lazily(scores: Callable[[RoundState, int], Tensor], state: RoundState, client: int) -> Callable[[], Tensor]:
-    return lambda: scores(state, client)

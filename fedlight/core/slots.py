@@ -13,6 +13,7 @@ import lightning.pytorch as pl
 from torch import Tensor, nn
 
 from fedlight.core.types import ClientData, ClientTask, Job, Reduce, Report, RoundState, State, Timing, Update, Work
+from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
 from fedlight.submodels.structure import Cost
@@ -64,18 +65,80 @@ class Importance(Part):
     statistics: frozenset[str] = frozenset()
     """Statistics that clients must sum up for it, out of :data:`fedlight.core.types.STATISTICS`."""
 
+    personal: bool = False
+    """Whether scores differ from client to client."""
+
+    @property
+    def growth(self) -> Importance | None:
+        """Whose scores decide what comes into a map; None: its own, which always decide what goes."""
+        return None
+
     @abstractmethod
     def scores(self, state: RoundState, client: int) -> Tensor:
         """Return a float score per unit, shape [num_units]; higher = keep."""
 
-    def begin(self, state: RoundState) -> None:
-        """Start a round of :meth:`add`."""
+    def entries(self, state: RoundState, client: int) -> State:
+        """Return a float score per weight, for every tensor of two dims or more; higher = keep.
+
+        Raises:
+            ConfigError: here: this criterion is about units only.
+        """
+        raise ConfigError(
+            f"importance {type(self).__name__} scores units, not single weights: use Magnitude, AbsoluteChange or "
+            "EntryStatistic with weight masks, or Channels as extraction"
+        )
+
+    def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
+        """Start a round of :meth:`add`; ``jobs`` are all that all processes will add."""
 
     def add(self, coverage: Coverage, update: Update) -> None:
         """Take in one finished client's statistics, in submodel shape."""
 
     def finish(self, reduce: Reduce) -> None:
         """Close the round; sum what was taken in over the processes by ``reduce``."""
+
+
+@final
+class Scores:
+    """What an importance says for one client; worked out when it is asked for.
+
+    Attributes:
+        personal: whether another client's may differ.
+        growth: the scores by which what comes into a map is chosen; None: these.
+    """
+
+    def __init__(
+        self,
+        units: Callable[[], Tensor],
+        entries: Callable[[], State] | None = None,
+        growth: Scores | None = None,
+        personal: bool = False,
+    ) -> None:
+        self._units = units
+        self._entries = entries
+        self.growth = growth
+        self.personal = personal
+
+    @classmethod
+    def of(cls, importance: Importance, state: RoundState, client: int) -> Scores:
+        """Return what ``importance`` says for ``client``."""
+        growth = importance.growth
+        return cls(
+            lambda: importance.scores(state, client),
+            lambda: importance.entries(state, client),
+            None if growth is None else cls.of(growth, state, client),
+            importance.personal,
+        )
+
+    def units(self) -> Tensor:
+        """Return float[num_units]; higher = keep."""
+        return self._units()
+
+    def entries(self) -> State:
+        """Return float scores per weight by tensor name; higher = keep; ConfigError if the importance has none."""
+        if self._entries is None:
+            raise ConfigError("these scores are of units: weight masks need scores per weight")
+        return self._entries()
 
 
 class Extraction(Part):
@@ -90,8 +153,8 @@ class Extraction(Part):
         """Return what the submodel that :meth:`extract` gave costs."""
 
     @abstractmethod
-    def extract(self, state: RoundState, client: int, ratio: float, scores: Callable[[], Tensor]) -> Coverage:
-        """Return what the client gets; ``scores`` is called only when a new map is drawn."""
+    def extract(self, state: RoundState, client: int, ratio: float, scores: Scores) -> Coverage:
+        """Return what the client gets; ``scores`` are asked for only when a new map is drawn."""
 
     @abstractmethod
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:

@@ -41,6 +41,9 @@ class CostTable:
     an attention's score products are proportional to its kept heads.
 
     Made by :meth:`measure`.
+
+    Attributes:
+        macs_per_entry: tensor name to the MACs of one example that one of its entries takes part in.
     """
 
     def __init__(self, structure: Structure, tensors: Sequence[str], rates: Floats, heads: Mapping[int, float]) -> None:
@@ -76,6 +79,7 @@ class CostTable:
         self._dims = np.array([row + [one] * (width - len(row)) for row in dims], dtype=np.int64).reshape(-1, width).T
         extra = np.array([[0.0, macs, 0.0] for _, macs in products]).reshape(-1, 3).T
         self._rates = np.concatenate([rates, extra], axis=1) * np.array(constants)
+        self.macs_per_entry = dict(zip(tensors, rates[1].tolist(), strict=True))
         self._fixed, self._per_unit = _linear(owners, structure.groups)
 
     @classmethod

@@ -10,6 +10,7 @@ from toy import SIZES, Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import UPFL, FedAvg, FedLight, FedMP, FedPace, HeteroFL, RandomRatio, SpeedRatio, SynFL
 from fedlight.core import Algorithm, Server
+from fedlight.core.slots import Scores
 from fedlight.core.types import Timing
 from fedlight.errors import ConfigError
 from fedlight.parts import (
@@ -100,7 +101,7 @@ def test_what_a_method_remembers_survives_a_checkpoint(kind):
         algorithm.weights = algorithm.contribution.weights(state, range(4))
         algorithm.kept = [
             algorithm.extraction.extract(
-                state, client, algorithm.chosen[client], lambda a=algorithm, c=client: a.importance.scores(state, c)
+                state, client, algorithm.chosen[client], Scores.of(algorithm.importance, state, client)
             ).keep.tolist()
             for client in range(4)
         ]

@@ -1,6 +1,7 @@
 """Scores against plain loops over (tensor, dim, position), and by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,7 +78,7 @@ def test_random_order_depends_on_seed_round_and_client(make_state):
 
 
 def run_round(importance, state, arrivals, alone):
-    importance.begin(state)
+    importance.begin(state, [SimpleNamespace(client=update.client) for _, update in arrivals])
     for coverage, update in arrivals:
         importance.add(coverage, update)
     importance.finish(alone)
@@ -181,7 +182,7 @@ def test_sums_over_processes_are_taken_where_the_weights_are(make_state, weights
         raise InterruptedError
 
     importance = ClientStatistic("sq_grad")
-    importance.begin(make_state(weights={name: value.to("meta") for name, value in weights.items()}))
+    importance.begin(make_state(weights={name: value.to("meta") for name, value in weights.items()}), [])
     with pytest.raises(InterruptedError):
         importance.finish(reduce)
     assert seen == ["meta"]

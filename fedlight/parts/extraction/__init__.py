@@ -1,6 +1,7 @@
 """What the client gets: a keep set of channels, or weight masks."""
 
 from fedlight.parts.extraction.channels import Channels
+from fedlight.parts.extraction.layer_ratios import ERKRatios, LayerRatios, SensitivityRatios, UniformRatios
 from fedlight.parts.extraction.weights import Weights
 
-__all__ = ["Channels", "Weights"]
+__all__ = ["Channels", "ERKRatios", "LayerRatios", "SensitivityRatios", "UniformRatios", "Weights"]

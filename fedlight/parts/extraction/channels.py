@@ -1,9 +1,8 @@
-"""What the client gets: a keep set of channels, or weight masks."""
+"""Structured submodels: a physically smaller network."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import numpy as np
@@ -11,13 +10,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedlight.core.slots import Extraction
+from fedlight.core.slots import Extraction, Scores
 from fedlight.core.types import RoundState
-from fedlight.errors import CheckpointError, ConfigError
+from fedlight.errors import ConfigError
+from fedlight.parts.extraction.layer_ratios import LayerRatios, densities
+from fedlight.parts.extraction.masks import pack_bits, unpack_bits
+from fedlight.parts.extraction.pruning_schedule import Exchange, PruningSchedule, shielded
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage
 from fedlight.submodels.keep import Ratio, kept_counts
-from fedlight.submodels.structure import Cost
+from fedlight.submodels.structure import Cost, Group
 
 Scope = Literal["layer", "global"]
 
@@ -34,10 +36,12 @@ class Channels(Extraction):
 
     - ``all``: the map is drawn anew;
     - ``cosine``: at most a share p_t = ½ (1 + cos(π t / until)) of each group's kept units, the least important ones,
-      give way to more important others, so maps settle.
+      give way to more important others, so maps settle. Where the importance has ``growth`` scores they decide what
+      comes (:func:`~fedlight.parts.extraction.pruning_schedule.shielded`).
 
     Args:
-        scope: ``layer``: every group loses the ratio; ``global``: units of all groups compete.
+        scope: ``layer``: every group loses the ratio, or what ``layers`` gives it; ``global``: units of all groups
+            compete.
         round_to: kept counts are multiples of this where a group is large enough; 1 for exact counts.
         min_units: units that every group keeps at least.
         every: rounds between two prunings (ΔT).
@@ -45,6 +49,8 @@ class Channels(Extraction):
         exchange: ``all`` or ``cosine``; the latter needs ``until``.
         rounding: ``nearest``, by ``round_to``, or ``floor``: max(min_units, ⌊size · (1 - ratio)⌋) units of each group,
             as FedMP's authors and Torch-Pruning count; needs the ``layer`` scope and ``round_to=1``.
+        exchange_share: p_0 of the cosine exchange, in (0, 1].
+        layers: how the ratio is spread over the groups, before counts are rounded; None: the same for all.
     """
 
     def __init__(
@@ -54,28 +60,26 @@ class Channels(Extraction):
         min_units: int = 1,
         every: int = 1,
         until: int | None = None,
-        exchange: Literal["all", "cosine"] = "all",
+        exchange: Exchange = "all",
         rounding: Literal["nearest", "floor"] = "nearest",
+        exchange_share: float = 1.0,
+        layers: LayerRatios | None = None,
     ) -> None:
         if rounding not in ("nearest", "floor"):
             raise ConfigError(f"rounding={rounding!r} is not one of 'nearest', 'floor'")
         if rounding == "floor" and (scope != "layer" or round_to != 1):
             raise ConfigError(f"rounding='floor' counts exactly: it needs round_to=1 (is {round_to}) and scope='layer'")
-        if every < 1:
-            raise ConfigError(f"every={every} is no number of rounds between prunings: use 1 or more")
-        if exchange not in ("all", "cosine"):
-            raise ConfigError(f"exchange={exchange!r} is not one of 'all', 'cosine'")
-        if exchange == "cosine" and (until is None or until < 1):
+        if layers is not None and (scope == "global" or rounding == "floor"):
             raise ConfigError(
-                f"exchange='cosine' settles maps by a last round, but until={until}: set until to 1 or more"
+                f"layers spreads the ratio over groups: it needs scope='layer' (is {scope!r}) and rounding='nearest'"
             )
+        self._schedule = PruningSchedule(every, until, exchange, exchange_share)
         self.scope: Scope = scope
         self.round_to = round_to
         self.min_units = min_units
-        self.every = every
-        self.until = until
-        self.exchange = exchange
         self.rounding = rounding
+        self.layers = layers
+        self._means: list[float] = []  # by group, of the scores that were drawn by last
         self._maps: dict[int, tuple[float, Tensor]] = {}  # client: (ratio, packed keep)
         self._costs: dict[float, Cost] = {}
         self._priced: SubmodelPlan | None = None
@@ -93,28 +97,26 @@ class Channels(Extraction):
         """Return the exact cost of one client's submodel."""
         return plan.cost(coverage.keep)
 
-    def extract(self, state: RoundState, client: int, ratio: float, scores: Callable[[], Tensor]) -> Coverage:
+    def extract(self, state: RoundState, client: int, ratio: float, scores: Scores) -> Coverage:
         """Return the client's map for this round."""
         plan = state.plan
         old_ratio, packed = self._maps.get(client, (None, None))
-        old = None if packed is None else _unpack(packed, plan.num_units)
-        share = self._share(state.round_idx)
+        old = None if packed is None else unpack_bits(packed, plan.num_units, "units")
+        share = self._schedule.share(state.round_idx)
         if old is not None and ratio == old_ratio and share == 0.0:
             return ChannelCoverage(plan.structure, old)
         if ratio == 0.0:
             keep = torch.ones(plan.num_units, dtype=torch.bool)
-        elif old is None or share == 1.0:
-            keep = self._keep(plan, scores(), ratio)
         else:
-            keep = self._keep(plan, _shielded(scores(), old, plan, share, self.scope), ratio)
-        self._maps[client] = (ratio, _pack(keep))
+            keep = self._draw(plan, ratio, scores, None if share == 1.0 else old, share)
+        self._maps[client] = (ratio, pack_bits(keep))
         return ChannelCoverage(plan.structure, keep)
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the client's last map, None if it never had one."""
         if client not in self._maps:
             return None
-        return ChannelCoverage(plan.structure, _unpack(self._maps[client][1], plan.num_units))
+        return ChannelCoverage(plan.structure, unpack_bits(self._maps[client][1], plan.num_units, "units"))
 
     def state_dict(self) -> dict[str, Any]:
         """Return every client's ratio and map, one bit per unit."""
@@ -124,27 +126,35 @@ class Channels(Extraction):
             "clients": torch.tensor(clients, dtype=torch.int64),
             "ratios": torch.tensor([self._maps[client][0] for client in clients], dtype=torch.float64),
             "maps": torch.stack(maps) if maps else torch.zeros(0, 0, dtype=torch.uint8),
+            "means": list(self._means),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back ratios and maps."""
         rows = zip(state["clients"].tolist(), state["ratios"].tolist(), state["maps"], strict=True)
         self._maps = {client: (ratio, packed.clone()) for client, ratio, packed in rows}
+        self._means, self._costs = list(state["means"]), {}
 
-    def _share(self, round_idx: int) -> float:
-        """Return the share of the kept units that this round may exchange."""
-        if round_idx % self.every or (self.until is not None and round_idx > self.until):
-            return 0.0
-        if self.exchange == "all" or self.until is None:
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * round_idx / self.until))
-
-    def _keep(self, plan: SubmodelPlan, scores: Tensor, ratio: float) -> Tensor:
+    def _draw(self, plan: SubmodelPlan, ratio: float, scores: Scores, old: Tensor | None, share: float) -> Tensor:
+        values = scores.units()
+        if self.layers is not None and self.layers.learns:
+            self._means, self._costs = [float(values[group.units].mean()) for group in plan.groups], {}
+        if old is not None:
+            growth = None if scores.growth is None else scores.growth.units()
+            spans = [group.units for group in plan.groups] if self.scope == "layer" else [slice(0, plan.num_units)]
+            come = [None if growth is None else growth[span] for span in spans]
+            parts = [shielded(values[span], old[span], share, grown) for span, grown in zip(spans, come, strict=True)]
+            values = torch.cat(parts) if parts else values
         per_group = self._per_group(plan, ratio)
-        return plan.keep(scores, per_group, scope=self.scope, round_to=self.round_to, min_units=self.min_units)
+        return plan.keep(values, per_group, scope=self.scope, round_to=self.round_to, min_units=self.min_units)
 
     def _per_group(self, plan: SubmodelPlan, ratio: float) -> Ratio:
-        """Return the ratio, or with ``floor`` the one of each group at which ⌊size · (1 - ratio)⌋ units stay."""
+        """Return the ratio, that of each group by ``layers``, or by ``floor`` (⌊size · (1 - ratio)⌋ units stay)."""
+        if self.layers is not None and ratio > 0.0 and plan.groups:
+            shapes = [_first_shape(group, plan) for group in plan.groups]
+            weights = self.layers.weigh(shapes, np.array(self._means) if self._means else None)
+            spread: npt.NDArray[np.float64] = 1.0 - densities(weights, [group.size for group in plan.groups], ratio)
+            return np.clip(spread, 0.0, np.nextafter(1.0, 0.0))
         if self.rounding == "nearest" or ratio == 0.0:
             return ratio
         sizes = np.array([group.size for group in plan.groups], dtype=np.float64)
@@ -153,27 +163,7 @@ class Channels(Extraction):
         return ratios
 
 
-def _shielded(scores: Tensor, old: Tensor, plan: SubmodelPlan, share: float, scope: Scope) -> Tensor:
-    """Lift the best 1 - share of the kept units above all others; the order among them stays."""
-    spans = [group.units for group in plan.groups] if scope == "layer" else [slice(0, plan.num_units)]
-    lifted = scores.to(torch.float64).clone()
-    lift = float(lifted.max() - lifted.min()) + 1.0
-    for span in spans:
-        kept = torch.nonzero(old[span]).flatten() + span.start
-        num_safe = math.ceil(round((1 - share) * len(kept), 6))
-        best = torch.sort(scores[kept], descending=True, stable=True).indices[:num_safe]
-        lifted[kept[best]] += lift
-    return lifted
-
-
-def _pack(keep: Tensor) -> Tensor:
-    return torch.from_numpy(np.packbits(keep.numpy()))
-
-
-def _unpack(packed: Tensor, num_units: int) -> Tensor:
-    if len(packed) != (num_units + 7) // 8:
-        raise CheckpointError(
-            f"client maps of {len(packed)} bytes don't fit a model of {num_units} units: "
-            "resume with the architecture of that run"
-        )
-    return torch.from_numpy(np.unpackbits(packed.numpy(), count=num_units).astype(bool))
+def _first_shape(group: Group, plan: SubmodelPlan) -> tuple[int, ...]:
+    """Return the shape of the weight whose rows are the group's units."""
+    shapes = [plan.structure.shapes[name] for name, dim in group.tensors if dim == 0]
+    return next((shape for shape in shapes if len(shape) > 1), plan.structure.shapes[group.tensors[0][0]])

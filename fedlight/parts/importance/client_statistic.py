@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, final
+from collections.abc import Mapping, Sequence
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from fedlight.core.slots import Importance
-from fedlight.core.types import Reduce, RoundState, Update
-from fedlight.errors import ConfigError
+from fedlight.core.types import Job, Reduce, RoundState, Update
 from fedlight.parts.importance.magnitude import Magnitude
-from fedlight.parts.importance.units import UnitSums, normalized
+from fedlight.parts.importance.returned import StatisticName, checked_decay, checked_name, unit_sums
+from fedlight.parts.importance.units import Normalizer, Reducer, Reduction
 from fedlight.submodels.coverage import Coverage
-
-StatisticName = Literal["abs_grad", "sq_grad", "taylor", "abs_change"]
 
 
 @final
@@ -28,26 +26,32 @@ class ClientStatistic(Importance):
     counts as its group's mean, neither good nor bad. Before the first statistics come back, scores are those of
     :class:`Magnitude`.
 
-    Clients need no extra pass. Costs the server one number per unit and round.
+    Clients need no extra pass. Costs the server one number per unit and round. For scores of single weights see
+    :class:`EntryStatistic`.
 
     Args:
         name: ``abs_grad`` Σ|g|, ``sq_grad`` Σg², ``taylor`` Σ(g·θ)² (Molchanov et al. 2019, Importance Estimation for
             Neural Network Pruning, eq. 8, by entry), ``abs_change`` |θ_end - θ_start|.
         decay: weight of the past, in [0, 1).
-        normalizer: ``mean`` divides by the group's mean, so that groups compare under a global scope; None leaves it.
+        normalizer: ``mean``, ``max`` or ``sum``: what a group's scores are divided by, so that groups compare under a
+            global scope; None leaves them.
+        reduction: ``mean`` over a unit's entries; ``sum``: that times their number in the full model; ``first``: the
+            same, of its rows in the group's first layer alone.
     """
 
     def __init__(
-        self, name: StatisticName = "taylor", decay: float = 0.9, normalizer: Literal["mean"] | None = "mean"
+        self,
+        name: StatisticName = "taylor",
+        decay: float = 0.9,
+        normalizer: Normalizer | None = "mean",
+        reduction: Reduction = "mean",
     ) -> None:
-        if name not in ("abs_grad", "sq_grad", "taylor", "abs_change"):
-            raise ConfigError(f"name={name!r} is no statistic: use 'abs_grad', 'sq_grad', 'taylor' or 'abs_change'")
-        if not 0.0 <= decay < 1.0:
-            raise ConfigError(f"decay={decay} is outside [0, 1): 0 forgets at once, 0.9 remembers some ten rounds")
+        self.statistics = checked_name(name)
         self.name = name
-        self.decay = decay
+        self.decay = checked_decay(decay)
         self.normalizer = normalizer
-        self.statistics = frozenset({name})
+        self.reduction = reduction
+        self._reducer = Reducer(reduction, normalizer)
         self._fallback = Magnitude(normalizer=normalizer)
         self._smoothed = torch.zeros(0, dtype=torch.float64)
         self._seen = torch.zeros(0, dtype=torch.bool)
@@ -56,36 +60,23 @@ class ClientStatistic(Importance):
         """Return the same float64[num_units] for every client."""
         if not bool(self._seen.any()):
             return self._fallback.scores(state, client)
-        scores = self._smoothed.clone()
+        means = self._smoothed.clone()
         for group in state.plan.groups:
-            seen, of_group = self._seen[group.units], scores[group.units]
+            seen, of_group = self._seen[group.units], means[group.units]
             of_group[~seen] = of_group[seen].mean() if bool(seen.any()) else 1.0
-        return normalized(scores, state.plan.groups) if self.normalizer == "mean" else scores
+        return self._reducer.normalize(self._reducer.of_means(state.plan.structure, means), state.plan.groups)
 
-    def begin(self, state: RoundState) -> None:
+    def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
         """Start a round."""
-        self._structure = state.plan.structure
-        self._of_units = UnitSums(self._structure)
+        self._of_units = self._reducer.over(state.plan.structure)
         self._sums = torch.zeros(2, state.plan.num_units, dtype=torch.float64)  # of statistics, of steps
         self._device = next(iter(state.weights.values())).device
 
     def add(self, coverage: Coverage, update: Update) -> None:
         """Take in one client's statistics; none of them if their sums aren't finite."""
-        values = update.statistics.get(self.name, {})
-        num_steps = 1 if self.name == "abs_change" else update.num_steps
-        masks = coverage.masks or {}
-
-        def held(name: str) -> Tensor | None:
-            """1 where a value counts (as wide as needed, without memory)."""
-            if name not in values:
-                return None
-            return masks[name].float() if name in masks else torch.ones(()).expand(values[name].shape)
-
-        sums = self._of_units(values.get, coverage.keep)
-        if not bool(torch.isfinite(sums).all()):
-            return  # a square can overflow where the update doesn't, and would stay for good
-        self._sums[0] += sums
-        self._sums[1] += num_steps * self._of_units(held, coverage.keep)
+        sums = unit_sums(self._of_units, self.name, coverage, update)
+        if sums is not None:
+            self._sums += sums
 
     def finish(self, reduce: Reduce) -> None:
         """Close the round and smooth."""

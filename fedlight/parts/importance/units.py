@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
+from fedlight.errors import ConfigError
 from fedlight.submodels.structure import Group, Structure
 
 Reduction = Literal["sum", "mean", "first"]
 """``sum`` or ``mean`` over all entries that a unit owns, or the sum over its rows of the group's first layer."""
+
+Normalizer = Literal["mean", "max", "sum"]
+"""What a group's scores are divided by, so that groups compare under a global scope."""
 
 BUFFERS = ("running_mean", "running_var")
 """Last parts of the names of float buffers that units own: running statistics aren't weights of theirs."""
@@ -70,11 +74,57 @@ def _first_layer(group: Group, structure: Structure) -> tuple[str, int]:
     return rows[0] if rows else group.tensors[0]
 
 
-def normalized(scores: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Divide each group's scores by their mean, so that groups of unequal size compare; all-zero groups stay."""
+@final
+class Reducer:
+    """From a value per entry to a score per unit: reduction over what a unit owns, then a normaliser by group.
+
+    Args:
+        reduction: ``sum``, ``mean`` or ``first``.
+        normalizer: what each group's scores are divided by; None: nothing.
+
+    Raises:
+        ConfigError: an unknown reduction or normaliser.
+    """
+
+    def __init__(self, reduction: Reduction, normalizer: Normalizer | None) -> None:
+        if reduction not in ("sum", "mean", "first"):
+            raise ConfigError(f"reduction={reduction!r} is unknown: use 'sum', 'mean' or 'first'")
+        if normalizer not in (None, "mean", "max", "sum"):
+            raise ConfigError(f"normalizer={normalizer!r} is unknown: use 'mean', 'max', 'sum', or leave it out (null)")
+        self.reduction: Reduction = reduction
+        self.normalizer = normalizer
+        self._structure: Structure | None = None
+
+    def over(self, structure: Structure) -> UnitSums:
+        """Return the sums over the entries that count."""
+        if structure is not self._structure:
+            self._structure = structure
+            self._sums = UnitSums(structure, first_only=self.reduction == "first")
+            self._sizes = self._sums(lambda name: torch.ones(()).expand(structure.shapes[name])).clamp(min=1.0)
+        return self._sums
+
+    def reduce(self, structure: Structure, value_of: Callable[[str], Tensor | None]) -> Tensor:
+        """Return float64[num_units], not normalised."""
+        sums = self.over(structure)(value_of)
+        return sums / self._sizes if self.reduction == "mean" else sums
+
+    def of_means(self, structure: Structure, means: Tensor) -> Tensor:
+        """Return what :meth:`reduce` would for entries that all had their unit's mean."""
+        self.over(structure)
+        return means if self.reduction == "mean" else means * self._sizes
+
+    def normalize(self, scores: Tensor, groups: Sequence[Group]) -> Tensor:
+        """Divide each group's scores by their mean, maximum or sum; all-zero groups stay."""
+        return scores if self.normalizer is None else normalized(scores, groups, self.normalizer)
+
+
+def normalized(scores: Tensor, groups: Sequence[Group], by: Normalizer = "mean") -> Tensor:
+    """Divide each group's scores by their mean (or maximum, or sum); all-zero groups stay."""
     result = scores.clone()
     for group in groups:
-        mean = float(scores[group.units].mean())
-        if mean > 0:
-            result[group.units] /= mean
+        of_group = scores[group.units]
+        scale = float(of_group.max()) if by == "max" else float(of_group.sum())
+        scale /= group.size if by == "mean" else 1
+        if scale > 0:
+            result[group.units] /= scale
     return result
