@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedlight.core.download import Download, GlobalModel
 from fedlight.core.slots import (
     Aggregation,
     Compression,
@@ -37,6 +38,7 @@ class Algorithm:
         aggregation: how do updates merge?
         schedule: when does the server move?
         server_update: what does the server do with the new weights? None: nothing.
+        download: what does a client start from? None: the global model.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Algorithm:
         aggregation: Aggregation,
         schedule: Schedule,
         server_update: ServerUpdate | None = None,
+        download: Download | None = None,
     ) -> None:
         self.selection = selection
         self.ratio = ratio
@@ -65,6 +68,7 @@ class Algorithm:
         self.aggregation = aggregation
         self.schedule = schedule
         self.server_update = server_update or NoServerUpdate()
+        self.download = download or GlobalModel()
 
     @property
     def name(self) -> str:
@@ -85,4 +89,5 @@ class Algorithm:
             "aggregation": self.aggregation,
             "schedule": self.schedule,
             "server_update": self.server_update,
+            "download": self.download,
         }

@@ -32,6 +32,7 @@ def write_checkpoint(server: Server) -> dict[str, Any]:
         "algorithm": server.algorithm.name,
         "plan": server.plan.fingerprint,
         "round_idx": server.round_idx,
+        "contributions": dict(server.contributions),
         "seed": server.seed,
         "made_of": _made_of(server),
         "slots": {slot: part.state_dict() for slot, part in server.algorithm.slots().items()},
@@ -79,6 +80,7 @@ def read_checkpoint(server: Server, checkpoint: Mapping[str, Any]) -> None:
     server.clock.load_state_dict(saved["clock"], server.plan.structure)
     server.memory.load_state_dict(saved["memory"])
     server.round_idx = saved["round_idx"]
+    server.contributions = dict(saved.get("contributions", {}))
 
 
 def _made_of(server: Server) -> dict[str, str]:

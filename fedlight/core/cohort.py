@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +11,7 @@ import torch
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.client import run_client
+from fedlight.core.coalitions import Coalitions, Member
 from fedlight.core.memory import ClientMemory
 from fedlight.core.modules import ThinModules
 from fedlight.core.processes import Processes
@@ -35,7 +37,7 @@ class Cohort:
 
     Memory doesn't grow with the number of clients in a round: an update is merged and dropped before the next client
     trains. The exception is a contribution that asks for the updates again once their aggregate is known; they are
-    then kept in the shape of their submodels.
+    then kept in the shape of their submodels, those of all processes by each where it compares them with one another.
 
     Args:
         algorithm: the parts.
@@ -75,6 +77,7 @@ class Cohort:
         weights = parts.contribution.weights(state, [job.client for job in finished])
         parts.importance.begin(state, finished)
         parts.contribution.begin(state)
+        spare = copy.deepcopy(parts.aggregation) if parts.contribution.needs == "all" else None
         parts.aggregation.begin(state, finished)
         with_buffers = {job.key for job in parts.norm.merged(finished)}
         returned: dict[tuple[int, float], _Returned] = {}
@@ -84,23 +87,30 @@ class Cohort:
             returned[job.key] = _Returned(
                 update.is_finite(), update.finite_metrics(), update.upload_bytes, update.num_steps, _is_trained(update)
             )
-            if not returned[job.key].accepted:
+            if not returned[job.key].accepted or weights[job.client] == 0:
                 continue
             self._memory.put(job, update)
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.client])
             merged = update if job.key in with_buffers else replace(update, buffers={})
             parts.aggregation.add(job.coverage, merged, weights[job.client])
-            if parts.contribution.needs_updates:
+            if parts.contribution.needs != "nothing":
                 kept.append((job, update))
         parts.importance.finish(reduce)
         parts.contribution.finish(reduce)
         aggregate = parts.aggregation.finish(reduce)
-        for job, update in kept:
-            returned[job.key].score = parts.contribution.score(job.coverage, update)
+        if spare is None:
+            for job, update in kept:
+                returned[job.key].score = parts.contribution.score(job.coverage, update)
         everything = self._processes.gather(returned)
         self._memory.share(self._processes)
         self._refuse_untrained(state, everything)
+        if spare is not None:
+            updates = self._processes.gather({job.key: update for job, update in kept})
+            members = [Member(job, updates[job.key], weights[job.client]) for job in finished if job.key in updates]
+            scores = parts.contribution.score_cohort(state, Coalitions(state, members, aggregate, spare))
+            for key in updates:
+                everything[key].score = scores.get(key[0])
         return aggregate, _reports(state, finished, weights, everything)
 
     def settle(self, state: RoundState, in_flight: Sequence[Job], torch_device: torch.device) -> None:
@@ -125,21 +135,23 @@ class Cohort:
         if job.update is not None:
             return job.update
         parts = self._parts
+        start = parts.download.weights(state, job.client)
         task = ClientTask(
             client=job.client,
             round_idx=job.round_idx,
             seed=state.seed,
             # A full model is read where it is: the copy would cost as much as a step of a small network.
-            weights=state.weights if job.coverage.is_full else job.coverage.slice(state.weights),
+            weights=start if job.coverage.is_full else job.coverage.slice(start),
             masks=job.coverage.masks,
             lr_factor=parts.local.lr_factor(job.round_idx),
-            statistics=parts.importance.statistics,
+            statistics=parts.importance.statistics | parts.contribution.statistics,
             local=parts.local,
             norm=parts.norm,
             compression=parts.compression,
             share=job.share,
             level=job.level,
             memory=self._memory.get(job.client, job.coverage),
+            summarise=parts.contribution.summary(job.client),
         )
         module = self._thin_modules.get(job.coverage, torch_device)
         return run_client(task, module, self._data.client(job.client))
@@ -157,7 +169,7 @@ def _reports(
     returned: dict[tuple[int, float], _Returned],
 ) -> list[Report]:
     """Return one report per finished job, with weights normalised over the accepted ones."""
-    total = sum(weights[job.client] for job in finished if returned[job.key].accepted)
+    total = sum(weights[job.client] for job in finished if returned[job.key].accepted) or 1.0
     reports = []
     for job in finished:
         back = returned[job.key]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
@@ -58,6 +57,7 @@ class Server(pl.LightningModule):
     Attributes:
         plan: index maps of the client's architecture; known after ``setup``.
         clock: simulated time and the jobs in flight.
+        contributions: the last contribution score of every client that ever had one.
         memory: what clients keep from round to round.
         last_round: record of the round that has just ended.
         run_config: the run's configuration as YAML, carried in checkpoints.
@@ -89,6 +89,7 @@ class Server(pl.LightningModule):
         self.clock = Clock()
         self.memory = ClientMemory()
         self._desk: ServerDesk | None = None
+        self.contributions: dict[int, float] = {}
         self.last_round: RoundRecord | None = None
         self.run_config: str | None = None
         self._init_weights = init_weights
@@ -150,11 +151,9 @@ class Server(pl.LightningModule):
         finished = self.algorithm.schedule.advance(self.clock, lambda count: self._dispatch(state, count))
         aggregate, reports = self._cohort.aggregate(state, finished, self.device)
         self._cohort.settle(state, self.clock.jobs(), self.device)
+        self._credit(state, aggregate, reports)
         self._step(aggregate)
         self._server_update(state, reports, aggregate)
-        self.algorithm.contribution.observe(
-            state, {report.client: report.contribution for report in reports if report.contribution is not None}
-        )
         for part in (self.algorithm.ratio, self.algorithm.local, self.algorithm.compression):
             part.observe(state, reports)
         self._record(state, finished, reports, time.perf_counter() - started)
@@ -213,6 +212,7 @@ class Server(pl.LightningModule):
             num_examples=self.data.num_examples,
             price=self._price,
             desk=self._desk,
+            contributions=dict(self.contributions),
         )
 
     def _price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
@@ -272,6 +272,20 @@ class Server(pl.LightningModule):
             for name, buffer in self.client.named_buffers():
                 if name in aggregate:
                     buffer += aggregate[name].to(buffer)
+
+    def _credit(self, state: RoundState, aggregate: State, reports: Sequence[Report]) -> None:
+        """Remember what every client was worth, and let the round's clients have what that earns them."""
+        parts = self.algorithm
+        scores = {report.client: report.contribution for report in reports if report.contribution is not None}
+        self.contributions.update(scores)
+        parts.contribution.observe(state, scores)
+        parameters = {name for name, _ in self.client.named_parameters()}
+        parts.download.observe(
+            state,
+            {name: value for name, value in aggregate.items() if name in parameters},
+            {name: value for name, value in aggregate.items() if name not in parameters},
+            parts.contribution.weights(state, [report.client for report in reports if report.weight > 0]),
+        )
 
     def _server_update(self, state: RoundState, reports: list[Report], aggregate: State) -> None:
         now = self.client.state_dict()

@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import lightning.pytorch as pl
 from torch import Tensor, nn
 
-from fedlight.core.types import ClientData, ClientTask, Job, Reduce, Report, RoundState, State, Timing, Update, Work
+from fedlight.core.types import (
+    ClientData,
+    ClientTask,
+    Job,
+    Reduce,
+    Report,
+    RoundState,
+    State,
+    Summarise,
+    Timing,
+    Update,
+    Work,
+)
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
@@ -20,6 +32,7 @@ from fedlight.submodels.structure import Cost
 
 if TYPE_CHECKING:
     from fedlight.core.clock import Clock
+    from fedlight.core.coalitions import Coalitions
 
 
 class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
@@ -257,12 +270,23 @@ class Compression(Part):
 class Contribution(Part):
     """How much does a client's update count?"""
 
-    needs_updates: bool = False
-    """Whether :meth:`score` is to be called, which keeps the round's updates (in submodel shape) until it ends."""
+    needs: Literal["nothing", "own", "all"] = "nothing"
+    """Which of the round's updates (in submodel shape) are kept until it ends: ``own``: each process keeps those that
+    it trained, and asks :meth:`score` of each; ``all``: every process gets all, and asks :meth:`score_cohort`."""
+
+    statistics: frozenset[str] = frozenset()
+    """Statistics that clients must sum up for it, out of :data:`fedlight.core.types.STATISTICS`."""
 
     @abstractmethod
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
-        """Return a weight > 0 for every client; they are normalised over the round by the aggregation."""
+        """Return a weight >= 0 for every client; they are normalised over the round by the aggregation.
+
+        Weight 0 leaves a client's update out of everything, as if it had not come back.
+        """
+
+    def summary(self, client: int) -> Summarise | None:
+        """Return what the client must tell of its data with its next update (``Update.summary``); None: nothing."""
+        return None
 
     def begin(self, state: RoundState) -> None:
         """Start a round of :meth:`add`."""
@@ -276,6 +300,10 @@ class Contribution(Part):
     def score(self, coverage: Coverage, update: Update) -> float | None:
         """Return this round's contribution of one update, after :meth:`finish`; None if it gives none."""
         return None
+
+    def score_cohort(self, state: RoundState, coalitions: Coalitions) -> dict[int, float]:
+        """Return this round's contributions by client, after :meth:`finish`; the same on every process."""
+        return {}
 
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
         """Remember the round's scores, by client."""

@@ -28,6 +28,8 @@ TAGS: Final[dict[str, str]] = {
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
     "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
     "contribution/<client>": "contribution score of one client in this round",
+    "contribution/removed_clients": "clients that a reputation has removed for good",
+    "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
     "rounds), bandit (arms x rounds)",
     UPLINK_BYTES: "bytes sent by this round's clients",

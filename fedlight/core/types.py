@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedlight.core import tags
 from fedlight.errors import DataError
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 State = dict[str, Tensor]
 """Tensors by name, as in ``nn.Module.state_dict``."""
+
+Summarise = Callable[[nn.Module, "ClientData", int], Tensor]
+"""Sums up a client's data in a few numbers, at the client: (its module, its data, the run's seed) to a tensor."""
 
 Reduce = Callable[[Tensor], None]
 """Sums a tensor in place over the processes that share the cohort (does nothing in a run of one process)."""
@@ -143,6 +146,8 @@ class ClientTask:
         share: fraction in (0, 1] of the local work that it is asked for.
         level: fraction in (0, 1] of the update's entries that it sends, where the compression chooses.
         memory: what its own compression kept from earlier rounds, in the shape of the submodel; empty at first.
+        summarise: what the client tells of its data beside the update, see
+            :meth:`fedlight.core.slots.Contribution.summary`; None: nothing.
     """
 
     client: int
@@ -158,6 +163,7 @@ class ClientTask:
     share: float = 1.0
     level: float = 1.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
+    summarise: Summarise | None = None
 
 
 STATISTICS = frozenset({"abs_grad", "sq_grad", "taylor", "abs_change"})
@@ -179,6 +185,7 @@ class Update:
         upload_bytes: size as sent.
         labels: bool[num_classes], the classes that the client's loss was masked to; None where it was not masked.
         memory: what the client keeps for its next round (never sent; the simulation stores it for the client).
+        summary: what the task's ``summarise`` says of the client's data; None where it wasn't asked.
     """
 
     client: int
@@ -191,6 +198,7 @@ class Update:
     upload_bytes: int
     labels: Tensor | None = None
     memory: State = field(default_factory=dict)
+    summary: Tensor | None = None
 
     def is_finite(self) -> bool:
         """Return whether every entry that is merged or remembered is a finite number.
@@ -260,6 +268,7 @@ class RoundState:
         weights: the global state dict.
         num_examples: int64[num_clients].
         price: (client, ratio, share, level) to the work that a submodel at that ratio means for that client.
+        contributions: the last contribution score of every client that ever had one.
         desk: the server's own data at work; None where it holds none.
     """
 
@@ -270,6 +279,7 @@ class RoundState:
     weights: Mapping[str, Tensor]
     num_examples: np.ndarray
     price: Price
+    contributions: Mapping[int, float] = field(default_factory=dict)
     desk: ServerDesk | None = None
 
 

@@ -71,7 +71,7 @@ def test_a_full_cosine_is_bounded_by_the_share_that_is_covered(plan, make_state,
     arrivals = [(coverage := coverage_of(plan, units), make_update(coverage, n)) for n, units in enumerate(kept)]
     part = CosineGradient("full")
     scores = run_round(part, make_state(), arrivals)
-    direction = {name: part._direction[name] for name in arrivals[2][1].delta}
+    direction = {name: part._direction.values[name] for name in arrivals[2][1].delta}
     energy = sum(float(value.square().sum()) for value in direction.values())
     held = sum(float(arrivals[2][0].gather(name, value).square().sum()) for name, value in direction.items())
     assert abs(scores[2]) <= math.sqrt(held / energy) + 1e-9

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
-import torch
-
 from fedlight.core.slots import Contribution
-from fedlight.core.types import Reduce, RoundState, State, Update
+from fedlight.core.types import Reduce, RoundState, Update
 from fedlight.errors import ConfigError
-from fedlight.parts.sums import TotalSum, norm
+from fedlight.parts.contribution.direction import MeanDirection, Support, checked_support
+from fedlight.parts.contribution.shares import Shares, positive_shares
 from fedlight.submodels.coverage import Coverage
 
 
@@ -25,94 +23,69 @@ class CosineGradient(Contribution):
     X. Xu, L. Lyu, X. Ma, C. Miao, C. S. Foo, B. K. H. Low: Gradient Driven Rewards to Guarantee Fairness in
     Collaborative Machine Learning. NeurIPS 2021, §3 (ψ approximates the Shapley value of v(S) = cos(u_S, u_N)).
 
-    r starts at the share of examples. In a round of some clients only, their r are normalised over these clients for
-    the update above and scaled back to what they summed to before, so the others' shares stay what they were. Buffers
-    don't enter u. Costs one accumulator in full shape; the round's updates are held, in submodel shape, until it ends.
+    r starts at the share of examples; :class:`~fedlight.parts.contribution.shares.Shares` says what happens in a round
+    of some clients only. Buffers don't enter u. Costs O(N D) and one accumulator in full shape; each process holds the
+    round's updates that it trained, in submodel shape, until the round ends. Needs no server data. Trusts the majority:
+    a lone honest client among clients that agree on something else scores low, and who sends back the last round's
+    aggregate scores high.
 
     Args:
         support: ``covered``: the cosine on the client's own coordinates, cos(u_n, M_n U); ``full``: as published, where
             a client that was pruned hard can't score high, since ψ_n ≤ ‖M_n U‖ / ‖U‖.
         moving_average: γ in [0, 1).
         floor: smallest r before it is normalised, > 0.
+        convention: ``official``: ψ enters r as it is, as in the published code, so that what is new weighs
+            (1 - γ) Σψ / (γ + (1 - γ) Σψ), which grows with the number of clients; ``normalised``: ψ⁺ / Σψ⁺ enters,
+            and what is new weighs 1 - γ.
+        start: ``samples``: a client's first ψ is averaged with its share of examples; ``nothing``: with 0, as in the
+            published code, where r after the first round is ψ / Σψ.
     """
 
-    needs_updates = True
+    needs: Literal["own"] = "own"
 
     def __init__(
-        self, support: Literal["covered", "full"] = "covered", moving_average: float = 0.95, floor: float = 1e-3
+        self,
+        support: Support = "covered",
+        moving_average: float = 0.95,
+        floor: float = 1e-3,
+        convention: Literal["official", "normalised"] = "official",
+        start: Literal["samples", "nothing"] = "samples",
     ) -> None:
-        if support not in ("covered", "full"):
-            raise ConfigError(f"support={support!r} is unknown to CosineGradient: use 'covered' or 'full'")
-        if not 0.0 <= moving_average < 1.0:
-            raise ConfigError(
-                f"moving_average={moving_average} is outside [0, 1): 0 forgets at once, 0.95 as published"
-            )
-        if floor <= 0.0:
-            raise ConfigError(
-                f"floor={floor} would let a weight reach 0: use a small number above it, for example 1e-3"
-            )
-        self.support = support
-        self.moving_average = moving_average
-        self.floor = floor
-        self._shares: dict[int, float] = {}  # r of the clients seen; they and the others' sample shares sum to 1
-        self._sum = TotalSum()
-        self._direction: State = {}
-        self._length = 0.0
+        if convention not in ("official", "normalised"):
+            raise ConfigError(f"convention={convention!r} is unknown to CosineGradient: use 'official' or 'normalised'")
+        self.support = checked_support(support, "CosineGradient")
+        self.convention = convention
+        self._shares = Shares(moving_average, floor, start)
+        self._direction = MeanDirection()
 
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
-        total = float(state.num_examples.sum())
-        return {client: self._shares.get(client, float(state.num_examples[client]) / total) for client in clients}
+        return self._shares.weights(state, clients)
 
     def begin(self, state: RoundState) -> None:
         """Start a round."""
-        self._sum.begin(state.weights)
+        self._direction.begin(state.weights)
 
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Add r_n u_n to U."""
-        length = norm(update.delta)
-        if length > 0:
-            self._sum.add(coverage, update.delta, weight / length)
+        self._direction.add(coverage, update.delta, weight)
 
     def finish(self, reduce: Reduce) -> None:
         """Close U over all processes."""
-        self._direction = dict(self._sum.finish(reduce))
-        self._length = norm(self._direction)
+        self._direction.finish(reduce)
 
     def score(self, coverage: Coverage, update: Update) -> float:
         """Return ψ_n in [-1, 1]; 0 for an update of zeros."""
-        product = covered = 0.0
-        for name, value in update.delta.items():
-            if name in self._direction:
-                own = coverage.gather(name, self._direction[name])
-                product += float((own * value).sum())
-                covered += float(own.square().sum()) if self.support == "covered" else 0.0
-        length = math.sqrt(covered) if self.support == "covered" else self._length
-        scale = length * norm(update.delta)
-        return max(-1.0, min(1.0, product / scale)) if scale > 0 else 0.0
+        return self._direction.cosine(coverage, update.delta, self.support)
 
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
         """Move the r of the round's clients towards their ψ."""
-        if not scores:
-            return
-        shares = self.weights(state, list(scores))
-        mass = sum(shares.values())
-        moved = {
-            client: max(
-                self.floor, self.moving_average * shares[client] / mass + (1 - self.moving_average) * scores[client]
-            )
-            for client in sorted(scores)
-        }
-        scale = mass / sum(moved.values())
-        self._shares.update({client: scale * share for client, share in moved.items()})
+        self._shares.move(state, scores if self.convention == "official" else positive_shares(scores))
 
     def state_dict(self) -> dict[str, Any]:
         """Return r of the clients seen."""
-        return {
-            "clients": torch.tensor(list(self._shares), dtype=torch.int64),
-            "shares": torch.tensor(list(self._shares.values()), dtype=torch.float64),
-        }
+        return self._shares.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
-        self._shares = dict(zip(state["clients"].tolist(), state["shares"].tolist(), strict=True))
+        self._shares.load_state_dict(state)

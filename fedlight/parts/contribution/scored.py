@@ -1,0 +1,158 @@
+"""Measuring by one rule and weighing by another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, final
+
+from fedlight.core.coalitions import Coalitions, Member
+from fedlight.core.slots import Contribution
+from fedlight.core.types import Reduce, RoundState, Summarise, Update
+from fedlight.errors import ConfigError
+from fedlight.parts.contribution.plain import SampleCount
+from fedlight.parts.contribution.shares import Shares, positive_shares
+from fedlight.submodels.coverage import Coverage
+
+
+@final
+class Scored(Contribution):
+    """Score clients by one contribution, and weigh them by another.
+
+    What the scores drive are independent choices: the weights (:class:`ByScore` as ``weights``), a bandit's reward
+    (``Reward(value="contribution")``), who is selected (``ByContribution``); none of them, and they are only logged.
+
+    Costs what both cost. If both need the round's updates, every process gets them all.
+
+    Args:
+        measure: gives the scores; the weights that it would give are used within it only.
+        weights: gives the weights, and sees the scores of ``measure`` unless it scores clients itself; None:
+            :class:`~fedlight.parts.SampleCount`.
+
+    Raises:
+        ConfigError: both ask clients for a summary of their data.
+    """
+
+    def __init__(self, measure: Contribution, weights: Contribution | None = None) -> None:
+        self.measure = measure
+        self.weighing = weights or SampleCount()
+        parts = (self.measure, self.weighing)
+        if all(type(part).summary is not Contribution.summary for part in parts):
+            raise ConfigError(
+                f"measure={type(measure).__name__} and weights={type(weights).__name__} both ask clients for a summary "
+                "of their data, and a client gives one: use SampleCount or ByScore as weights"
+            )
+        self.statistics = measure.statistics | self.weighing.statistics
+        self.needs_server_data = any(getattr(part, "needs_server_data", False) for part in parts)
+        self.needs: Literal["nothing", "own", "all"] = measure.needs if self.weighing.needs == "nothing" else "all"
+        self._own_weights: dict[int, float] = {}
+        self._own_scores: dict[int, float] = {}
+
+    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+        """Return the weights of the one that weighs."""
+        self._own_weights = self.measure.weights(state, clients)
+        return self.weighing.weights(state, clients)
+
+    def summary(self, client: int) -> Summarise | None:
+        """Ask the client what either of them asks."""
+        return self.measure.summary(client) or self.weighing.summary(client)
+
+    def begin(self, state: RoundState) -> None:
+        """Start a round."""
+        self.measure.begin(state)
+        self.weighing.begin(state)
+
+    def add(self, coverage: Coverage, update: Update, weight: float) -> None:
+        """Let each take in the update with its own weight."""
+        self.measure.add(coverage, update, self._own_weights[update.client])
+        self.weighing.add(coverage, update, weight)
+
+    def finish(self, reduce: Reduce) -> None:
+        """Close the pass over all processes."""
+        self.measure.finish(reduce)
+        self.weighing.finish(reduce)
+
+    def score(self, coverage: Coverage, update: Update) -> float | None:
+        """Return the measure's score."""
+        return self.measure.score(coverage, update)
+
+    def score_cohort(self, state: RoundState, coalitions: Coalitions) -> dict[int, float]:
+        """Return the measure's scores, and keep those of the one that weighs for itself."""
+        self._own_scores = _scores(self.weighing, state, coalitions)
+        return _scores(self.measure, state, coalitions)
+
+    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
+        """Let each remember its own scores; who weighs without scoring sees the measure's."""
+        self.measure.observe(state, scores)
+        self.weighing.observe(state, scores if self.weighing.needs == "nothing" else self._own_scores)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what both tell."""
+        return {**self.measure.metrics(), **self.weighing.metrics()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what both remember."""
+        return {"measure": self.measure.state_dict(), "weights": self.weighing.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self.measure.load_state_dict(state["measure"])
+        self.weighing.load_state_dict(state["weights"])
+
+
+@final
+class ByScore(Contribution):
+    """Weigh by the scores of another: r_n ← γ r_n + (1 - γ) scale(s_n), floored and normalised over the round.
+
+    Scores nobody itself: use it as the ``weights`` of :class:`Scored`. What happens in a round of some clients only,
+    and where r starts: :class:`~fedlight.parts.contribution.shares.Shares`. Free; needs no server data.
+
+    Args:
+        scale: ``share``: s⁺ / Σ s⁺; ``minmax``: scores mapped to [0, 1] over the round, then their share (as ShapleyFL,
+            Sun et al., KDD 2023, does with Shapley values); ``none``: as they are, for scores in [-1, 1].
+        moving_average: γ in [0, 1); ShapleyFL's weight of what is new, .3, is 0.7 here.
+        floor: smallest r before it is normalised, > 0.
+    """
+
+    def __init__(
+        self, scale: Literal["share", "minmax", "none"] = "share", moving_average: float = 0.95, floor: float = 1e-3
+    ) -> None:
+        if scale not in ("share", "minmax", "none"):
+            raise ConfigError(f"scale={scale!r} is unknown to ByScore: use 'share', 'minmax' or 'none'")
+        self.scale = scale
+        self._shares = Shares(moving_average, floor)
+
+    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+        """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
+        return self._shares.weights(state, clients)
+
+    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
+        """Move the r of the round's clients towards their scaled scores."""
+        if self.scale == "none":
+            self._shares.move(state, scores)
+        else:
+            self._shares.move(state, positive_shares(scores if self.scale == "share" else _spanned(scores)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return r of the clients seen."""
+        return self._shares.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._shares.load_state_dict(state)
+
+
+def _scores(part: Contribution, state: RoundState, coalitions: Coalitions) -> dict[int, float]:
+    if part.needs == "all":
+        return part.score_cohort(state, coalitions)
+    scored = {member.update.client: _score(part, member) for member in coalitions.members}
+    return {client: score for client, score in scored.items() if score is not None}
+
+
+def _score(part: Contribution, member: Member) -> float | None:
+    return part.score(member.job.coverage, member.update)
+
+
+def _spanned(scores: Mapping[int, float]) -> dict[int, float]:
+    """Return scores mapped to [0, 1]; all 1 where they are equal."""
+    low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+    return {client: (score - low) / (high - low) if high > low else 1.0 for client, score in scores.items()}
