@@ -42,6 +42,10 @@ class TotalSum:
             else:
                 coverage.scatter_add_(name, self._open(name), value, weight)
 
+    def add_full(self, name: str, value: Tensor, weight: float) -> None:
+        """Add ``weight`` times one tensor of full shape."""
+        _add_(self._open(name), value, weight)
+
     def finish(self, reduce: Reduce) -> Iterator[tuple[str, Tensor]]:
         """Yield (name, Σ a m v) over all processes; the tensors are reused in the next round, so take a copy.
 

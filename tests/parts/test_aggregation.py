@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from fedlight.core.types import Job, Timing, Work
 from fedlight.errors import ConfigError
-from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
+from fedlight.parts.aggregation import CoverageMean, ResidualRecovery, StepNormalized, ZeroFill
+from fedlight.parts.aggregation.step_normalized import normalizer
 from fedlight.submodels import ChannelCoverage, MaskCoverage
 
 PARAMETERS = ("a.weight", "a.bias", "b.weight", "c.weight", "c.bias")
 NUM_UNITS = 10
+KINDS = (CoverageMean, ResidualRecovery, StepNormalized, ZeroFill, lambda: ResidualRecovery(bits=4))
+
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=["mean", "recovery", "steps", "zeros", "quantised"])
 
 
 def channel_coverage(plan, kept):
@@ -98,7 +102,7 @@ def test_one_entry_by_hand(plan, make_state, make_update):
     assert recovered.tolist() == [7.0, 1.5, 0.0, 0.0]  # (4 + 24) / 4, 6 / 4
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery, ZeroFill, lambda: ResidualRecovery(bits=1)])
 def test_full_coverage_is_fedavg(kind, plan, make_state, make_update):
     full = channel_coverage(plan, range(10))
     arrivals = [(full, make_update(full, client), 3.0 - client) for client in range(3)]
@@ -108,7 +112,7 @@ def test_full_coverage_is_fedavg(kind, plan, make_state, make_update):
         torch.testing.assert_close(merged[name], mean.float(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@every_kind
 @given(order=st.permutations(range(4)))
 def test_the_order_of_clients_does_not_matter(kind, order, arrivals_of_module):
     state, arrivals = arrivals_of_module
@@ -117,7 +121,7 @@ def test_the_order_of_clients_does_not_matter(kind, order, arrivals_of_module):
         torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery, StepNormalized])
 def test_zero_steps_change_nothing(kind, make_state, arrivals):
     for _, update, _ in arrivals:
         update.delta = {name: torch.zeros_like(value) for name, value in update.delta.items()}
@@ -125,7 +129,7 @@ def test_zero_steps_change_nothing(kind, make_state, arrivals):
     assert all(not value.any() for value in merge(kind(), make_state(), arrivals).values())
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@every_kind
 def test_a_round_leaves_nothing_for_the_next(kind, make_state, arrivals):
     aggregation = kind()
     first = {name: value.clone() for name, value in merge(aggregation, make_state(), arrivals).items()}
@@ -134,7 +138,7 @@ def test_a_round_leaves_nothing_for_the_next(kind, make_state, arrivals):
         assert torch.equal(value, first[name])
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@every_kind
 def test_no_update_gives_no_aggregate(kind, make_state, arrivals):
     assert merge(kind(), make_state(), []) == {}
     aggregation = kind()
@@ -142,7 +146,7 @@ def test_no_update_gives_no_aggregate(kind, make_state, arrivals):
     assert aggregation.finish(lambda tensor: None) == {}
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@every_kind
 def test_processes_add_up_to_the_run_of_one(kind, make_state, arrivals, two_processes):
     """The second process holds no client: it still takes part in every reduction, in the same order and shapes."""
     expected = merge(kind(), make_state(), arrivals)
@@ -178,6 +182,118 @@ def test_updates_can_be_scaled_to_one_length(kind, make_state, arrivals):
         kind(update_norm=0)
 
 
+def still(arrivals):
+    """The same arrivals without a change of weights."""
+    for _, update, _ in arrivals:
+        update.delta = {name: torch.zeros_like(value) for name, value in update.delta.items()}
+    return arrivals
+
+
+def test_zero_fill_shrinks_what_few_clients_hold(plan, make_state, make_update):
+    """Equal clients hold units (0, 4) and (0, 1, 4): without a step x stays, halves and goes to 0."""
+    coverages = [channel_coverage(plan, units) for units in ((0, 4), (0, 1, 4))]
+    arrivals = still([(coverage, make_update(coverage, client), 2.0) for client, coverage in enumerate(coverages)])
+    state = make_state()
+    x, merged = state.weights["a.bias"], merge(ZeroFill(), state, arrivals)["a.bias"]
+    torch.testing.assert_close(x + merged, x * torch.tensor([1.0, 0.5, 0.0, 0.0]))
+
+
+def test_zero_fill_is_the_mean_of_zero_filled_models(plan, make_state, arrivals):
+    state, total = make_state(), sum(weight for *_, weight in arrivals[1:])
+    zeros = {name: torch.zeros_like(value) for name, value in state.weights.items()}
+    for name, value in merge(ZeroFill(), state, arrivals[1:]).items():
+        if name == "stat":
+            continue
+        expected = torch.zeros_like(value)
+        for coverage, update, weight in arrivals[1:]:
+            thin = coverage.slice(state.weights)
+            filled = coverage.regrow({**thin, name: thin[name] + update.delta[name]}, zeros)[name]
+            expected += weight / total * filled
+        torch.testing.assert_close(state.weights[name] + value, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_quantised_residuals_by_hand(plan, make_state, make_update):
+    """One bit: what the client of unit 0 doesn't hold becomes the lowest or highest of it."""
+    state, own, full = make_state(), channel_coverage(plan, (0, 4)), channel_coverage(plan, range(10))
+    state.weights["a.bias"].copy_(torch.tensor([5.0, 1.0, 1.4, 3.0]))
+    update = make_update(own, 0)
+    update.delta["a.bias"] = torch.tensor([0.5])
+    merged = merge(ResidualRecovery(bits=1), state, [(own, update, 2.0)])["a.bias"]
+    torch.testing.assert_close(merged, torch.tensor([0.5, 0.0, -0.4, 0.0]))
+    both = [(own, update, 2.0), *still([(full, make_update(full, 1), 2.0)])]
+    torch.testing.assert_close(merge(ResidualRecovery(bits=1), state, both)["a.bias"], merged / 2)
+
+
+def test_finer_residuals_come_nearer_to_exact_ones(make_state, arrivals):
+    exact = merge(ResidualRecovery(), make_state(), arrivals)
+    errors = []
+    for bits in (2, 4, 8, 16):
+        merged = merge(ResidualRecovery(bits=bits), make_state(), arrivals)
+        errors.append(max(float((merged[name] - exact[name]).abs().max()) for name in exact))
+    assert errors[0] > 2 * errors[1] > 4 * errors[2] > 8 * errors[3] > 0
+    assert errors[3] < 1e-4
+    for bits in (0, 17):
+        with pytest.raises(ConfigError, match=f"bits={bits} of ResidualRecovery"):
+            ResidualRecovery(bits=bits)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"lr_mu": 0.1, "proximal_tau": False}])
+def test_equal_work_makes_fednova_the_mean_over_clients(options, make_state, arrivals):
+    for _, update, _ in arrivals:
+        update.num_steps = 7
+    expected = merge(ResidualRecovery(), make_state(), arrivals)
+    for name, value in merge(StepNormalized(**options), make_state(), arrivals).items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-6, atol=1e-7)
+
+
+def test_fednova_by_hand(plan, make_state, make_update):
+    """p = (¼, ¾), τ = (2, 4): τ_eff = 3.5, so U = 3.5 (¼ · 4 / 2 + ¾ · 8 / 4) = 7; the second alone holds unit 1."""
+    arrivals = []
+    for client, (units, steps, values) in enumerate([((0, 4), 2, [4.0]), ((0, 1, 4), 4, [8.0, 2.0])]):
+        coverage = channel_coverage(plan, units)
+        update = make_update(coverage, client, num_steps=steps)
+        update.delta["a.bias"] = torch.tensor(values)
+        arrivals.append((coverage, update, (1.0, 3.0)[client]))
+    merged = merge(StepNormalized(), make_state(), arrivals)["a.bias"]
+    assert merged.tolist() == [7.0, 3.5 * 0.75 * 0.5, 0.0, 0.0]
+    # With η μ = ½: ‖a‖ = (1.5, 1.875), τ_eff from steps 3.5 or from ‖a‖ ¼ · 1.5 + ¾ · 1.875 = 1.78125.
+    for proximal_tau, work in ((True, 3.5), (False, 1.78125)):
+        merged = merge(StepNormalized(lr_mu=0.5, proximal_tau=proximal_tau), make_state(), arrivals)["a.bias"]
+        both, second = 0.25 * 4 / 1.5 + 0.75 * 8 / 1.875, 0.75 * 2 / 1.875
+        assert merged.tolist() == pytest.approx([work * both, work * second, 0, 0])
+
+
+def test_a_client_without_a_step_moves_nothing(plan, make_state, make_update):
+    full = channel_coverage(plan, range(10))
+    arrivals = [(full, make_update(full, client, num_steps=client), 1.0) for client in range(2)]
+    merged = merge(StepNormalized(), make_state(), arrivals)
+    torch.testing.assert_close(merged["a.bias"], 0.25 * arrivals[1][1].delta["a.bias"])  # τ_eff = ½, p = ½
+
+
+@pytest.mark.parametrize(("num_steps", "worth"), [(5, 13.1), (20, 120.9), (100, 910.0)])
+def test_momentum_makes_steps_worth_more(num_steps, worth):
+    assert normalizer(num_steps, 0.9) == pytest.approx(worth, abs=0.05)
+    assert normalizer(num_steps, 0.9) == pytest.approx(sum((1 - 0.9**s) / (1 - 0.9) for s in range(1, num_steps + 1)))
+
+
+@given(num_steps=st.integers(0, 50), momentum=st.floats(0, 0.99), lr_mu=st.floats(0, 0.5))
+def test_normalizers_say_how_far_sgd_goes_on_unit_gradients(num_steps, momentum, lr_mu):
+    """f(x) = -x + ½ μ (x - x₀)² from x₀ = 0 with η = 1: the distance is ‖a‖₁."""
+    x = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    optimizer = torch.optim.SGD([x], lr=1.0, momentum=momentum)
+    for _ in range(num_steps):
+        x.grad = -1.0 + lr_mu * x.detach()
+        optimizer.step()
+    assert normalizer(num_steps, momentum, lr_mu) == pytest.approx(x.item(), rel=1e-9, abs=1e-9)
+    assert normalizer(num_steps, 0.0, lr_mu) == pytest.approx(sum((1 - lr_mu) ** s for s in range(num_steps)))
+
+
+@pytest.mark.parametrize("options", [{"momentum": 1.0}, {"momentum": -0.1}, {"lr_mu": 1.0}])
+def test_bad_constants_of_fednova_are_refused(options):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}=.* of StepNormalized"):
+        StepNormalized(**options)
+
+
 def held_bytes(holder, weights):
     """Bytes of all tensors that can be reached from an object, but for the global weights."""
     seen, storages, todo = set(), {}, [holder]
@@ -197,7 +313,7 @@ def held_bytes(holder, weights):
     return sum(storages.values())
 
 
-@pytest.mark.parametrize("kind", [CoverageMean, ResidualRecovery])
+@every_kind
 def test_memory_does_not_grow_with_the_cohort(kind, plan, make_state, make_update):
     coverage, state, aggregation = channel_coverage(plan, (0, 1, 4, 5)), make_state(), kind()
     aggregation.begin(state, [job(coverage)])

@@ -1,0 +1,8 @@
+"""How updates merge."""
+
+from fedlight.parts.aggregation.coverage_mean import CoverageMean
+from fedlight.parts.aggregation.residual_recovery import ResidualRecovery
+from fedlight.parts.aggregation.step_normalized import StepNormalized
+from fedlight.parts.aggregation.zero_fill import ZeroFill
+
+__all__ = ["CoverageMean", "ResidualRecovery", "StepNormalized", "ZeroFill"]
