@@ -1,13 +1,28 @@
 """Published methods, one file each: a composition of parts and every way in which it differs from its paper."""
 
+from fedlight.algorithms.cgsv import CGSV
 from fedlight.algorithms.fedavg import FedAvg
 from fedlight.algorithms.fedlight import FedLight
 from fedlight.algorithms.fedmp import FedMP
 from fedlight.algorithms.fedpace import FedPace
+from fedlight.algorithms.fedprox import FedProx
+from fedlight.algorithms.flexcom import FlexCom
 from fedlight.algorithms.heterofl import HeteroFL
 from fedlight.algorithms.randomratio import RandomRatio
 from fedlight.algorithms.speedratio import SpeedRatio
 from fedlight.algorithms.synfl import SynFL
 from fedlight.algorithms.upfl import UPFL
 
-__all__ = ["UPFL", "FedAvg", "FedLight", "FedMP", "FedPace", "HeteroFL", "RandomRatio", "SpeedRatio", "SynFL"]
+__all__ = [
+    "UPFL",
+    "FedAvg",
+    "FedLight",
+    "FedMP",
+    "FedPace",
+    "FedProx",
+    "FlexCom",
+    "HeteroFL",
+    "RandomRatio",
+    "SpeedRatio",
+    "SynFL",
+]

@@ -2,10 +2,29 @@
 
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery, StepNormalized, ZeroFill
 from fedlight.parts.compression import QSGD, NoCompression, Quantized, TimeMatchedLevel, TopK
-from fedlight.parts.contribution import CosineGradient, SampleCount, Uniform
+from fedlight.parts.contribution import (
+    ByScore,
+    ClasswiseCosine,
+    CompositeStatistics,
+    CosineGradient,
+    GramLeaveOneOut,
+    GTGShapley,
+    HeldOutAccuracy,
+    InformationGain,
+    Judge,
+    LeaveOneOut,
+    Reputation,
+    RobustVolume,
+    SampleCount,
+    Scored,
+    ShapleyExact,
+    TruncatedMonteCarlo,
+    Uniform,
+)
+from fedlight.parts.download import SparseRewards
 from fedlight.parts.extraction import Channels, Weights
 from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
-from fedlight.parts.local import LeanLoop, Proximal, Stragglers, TimeMatchedWork, TrainerLoop
+from fedlight.parts.local import EqualWork, LeanLoop, Proximal, Stragglers, TimeMatchedWork, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
 from fedlight.parts.ratio import (
     EUCB,
@@ -27,7 +46,7 @@ from fedlight.parts.ratio import (
     UnimodalUCB,
 )
 from fedlight.parts.schedule import Synchronous
-from fedlight.parts.selection import UniformSelection
+from fedlight.parts.selection import ByContribution, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
 
 __all__ = [
@@ -37,15 +56,26 @@ __all__ = [
     "AbsoluteChange",
     "BanditPace",
     "BatchStatistics",
+    "ByContribution",
+    "ByScore",
     "Channels",
+    "ClasswiseCosine",
     "ClientStatistic",
+    "CompositeStatistics",
     "ConstantPace",
     "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
+    "EqualWork",
     "FedOpt",
     "Fixed",
+    "GTGShapley",
+    "GramLeaveOneOut",
+    "HeldOutAccuracy",
+    "InformationGain",
+    "Judge",
     "LeanLoop",
+    "LeaveOneOut",
     "Magnitude",
     "NoCompression",
     "PerClient",
@@ -55,13 +85,18 @@ __all__ = [
     "Quantized",
     "RandomChoice",
     "RandomOrder",
+    "Reputation",
     "ResidualRecovery",
     "Reward",
+    "RobustVolume",
     "RunningStatistics",
     "SampleCount",
     "ScheduledPace",
+    "Scored",
+    "ShapleyExact",
     "Shared",
     "SlidingWindowUCB",
+    "SparseRewards",
     "SpeedAligned",
     "StagnationPace",
     "StaticStatistics",
@@ -73,6 +108,7 @@ __all__ = [
     "TimeMatchedWork",
     "TopK",
     "TrainerLoop",
+    "TruncatedMonteCarlo",
     "Uniform",
     "UniformSelection",
     "UnimodalUCB",

@@ -3,6 +3,6 @@
 from fedlight.parts.local.lean import LeanLoop
 from fedlight.parts.local.proximal import Proximal
 from fedlight.parts.local.trainer import TrainerLoop
-from fedlight.parts.local.work import LocalWork, Stragglers, TimeMatchedWork
+from fedlight.parts.local.work import EqualWork, LocalWork, Stragglers, TimeMatchedWork
 
-__all__ = ["LeanLoop", "LocalWork", "Proximal", "Stragglers", "TimeMatchedWork", "TrainerLoop"]
+__all__ = ["EqualWork", "LeanLoop", "LocalWork", "Proximal", "Stragglers", "TimeMatchedWork", "TrainerLoop"]

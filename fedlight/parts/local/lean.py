@@ -79,6 +79,11 @@ class LeanLoop(Local):
         refuse_overridden(module)
         self._recipe.check(module, NoTrainer(type(module).__name__, _NO_TRAINER))
 
+    @property
+    def work(self) -> LocalWork | None:
+        """Who is asked for less than the whole."""
+        return self._recipe.work
+
     def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> LeanLoop:
         """Return a copy with these; raises ConfigError where the loop has its own."""
         loop = copy.copy(self)

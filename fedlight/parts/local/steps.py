@@ -17,7 +17,7 @@ class StepWatch:
     """Sums statistics over a client's steps, and keeps uncovered entries at exactly zero.
 
     Statistics are of the gradient g as the loss gives it, before masks, clipping and weight decay, and of the
-    parameters θ before the step: Σ|g|, Σg² and Σ(g·θ)². Entries that a mask leaves out have g ≠ 0 there, which is what
+    parameters θ before the step: Σ|g|, Σg², Σ(g·θ)² and Σg. Entries that a mask leaves out have g ≠ 0 there, which
     tells whether they should grow back; for the optimizer and for clipping their gradient is 0. The gradient
     μ·(θ - θ_start) of a proximal term is added after the statistics are taken.
 
@@ -91,6 +91,10 @@ def _add_sq_grad(total: Tensor, gradient: Tensor, parameter: Tensor) -> None:
     total.addcmul_(gradient, gradient)
 
 
+def _add_gradient(total: Tensor, gradient: Tensor, parameter: Tensor) -> None:
+    total += gradient
+
+
 def _add_taylor(total: Tensor, gradient: Tensor, parameter: Tensor) -> None:
     product = gradient * parameter
     total.addcmul_(product, product)
@@ -100,4 +104,5 @@ _SUMS: dict[str, Callable[[Tensor, Tensor, Tensor], None]] = {
     "abs_grad": _add_abs_grad,
     "sq_grad": _add_sq_grad,
     "taylor": _add_taylor,
+    "sum_grad": _add_gradient,
 }

@@ -102,6 +102,11 @@ class TrainerLoop(Local):
                     f"{name} optimises manually, so {argument} of TrainerLoop has no effect: leave it out"
                 )
 
+    @property
+    def work(self) -> LocalWork | None:
+        """Who is asked for less than the whole."""
+        return self._recipe.work
+
     def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> TrainerLoop:
         """Return a copy with these; raises ConfigError where the loop has its own."""
         loop = copy.copy(self)

@@ -47,6 +47,17 @@ class LocalWork(ABC):
 
 
 @final
+class EqualWork(LocalWork):
+    """Everyone does the whole."""
+
+    def shares(
+        self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], num_passes: int
+    ) -> dict[int, float]:
+        """Return 1 for every client."""
+        return dict.fromkeys(cohort, 1.0)
+
+
+@final
 class Stragglers(LocalWork):
     """The straggler protocol: a fixed fraction of the clients sent off together manages x ~ U{1, ..., E} epochs only.
 
