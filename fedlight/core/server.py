@@ -117,6 +117,8 @@ class Server(pl.LightningModule):
         if stage != "fit":
             return
         num_clients = len(self.data.num_examples)
+        for part in self.algorithm.slots().values():
+            part.meet(self.algorithm.slots())
         self.algorithm.local.check(self.client)
         self.algorithm.norm.check(self.client, self.data.server())
         self.algorithm.schedule.check(num_clients)

@@ -41,6 +41,13 @@ class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
     needs_server_data: bool = False
     """Whether it asks :attr:`~fedlight.core.types.RoundState.desk`; refused at start where the server holds no data."""
 
+    def meet(self, parts: Mapping[str, Part]) -> None:  # noqa: B027 - most parts don't care who the others are
+        """Get to know the algorithm's parts, by slot, once before the first round.
+
+        Raises:
+            ConfigError: a part that this one works with is of another kind.
+        """
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a restart: tensors and plain values only."""
         return {}

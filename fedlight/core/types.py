@@ -166,8 +166,8 @@ class ClientTask:
     summarise: Summarise | None = None
 
 
-STATISTICS = frozenset({"abs_grad", "sq_grad", "taylor", "abs_change"})
-"""Per-entry statistics: sum over steps of |g|, g², (g·θ)², and |θ_end - θ_start|."""
+STATISTICS = frozenset({"abs_grad", "sq_grad", "taylor", "sum_grad", "abs_change"})
+"""Per-entry statistics: sum over steps of |g|, g², (g·θ)² and g, and |θ_end - θ_start|."""
 
 
 @dataclass

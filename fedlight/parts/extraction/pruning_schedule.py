@@ -39,7 +39,7 @@ class PruningSchedule:
             raise ConfigError(f"exchange={exchange!r} is not one of 'all', 'cosine'")
         if exchange == "cosine" and (until is None or until < 1):
             raise ConfigError(
-                f"exchange='cosine' settles maps by a last round, but until={until}: set until to 1 or more"
+                f"until={until} is no last round for exchange='cosine', by which maps settle: use 1 or more"
             )
         if not 0.0 < initial <= 1.0:
             raise ConfigError(f"exchange_share={initial} is outside (0, 1]: 1 may exchange a whole map in round 0")

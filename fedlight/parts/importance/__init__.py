@@ -1,6 +1,7 @@
 """What matters: a score for every unit of the global model, or for every weight."""
 
 from fedlight.parts.importance.absolute_change import AbsoluteChange
+from fedlight.parts.importance.accumulated import AccumulatedSquares
 from fedlight.parts.importance.client_statistic import ClientStatistic
 from fedlight.parts.importance.entry_statistic import EntryStatistic
 from fedlight.parts.importance.magnitude import Magnitude
@@ -11,6 +12,7 @@ from fedlight.parts.importance.regrowth import Regrowth
 
 __all__ = [
     "AbsoluteChange",
+    "AccumulatedSquares",
     "ClientStatistic",
     "EntryStatistic",
     "Magnitude",
