@@ -62,13 +62,24 @@ def _as_config(value: Any, made: _Recorded) -> Any:
         return [_as_config(one, made) for one in value]
     if callable(value):
         return getattr(value, "__qualname__", str(value))
-    _, given = made.get(id(value), (value, {}))
+    _, given = made.get(id(value)) or (value, _found(value))
     # Where None stood for a part's default, that part is what is told.
     args = {name: getattr(value, name, None) if one is None else one for name, one in given.items()}
     config: dict[str, Any] = {"class_path": _path(type(value))}
     if args:
         config["init_args"] = {name: _as_config(one, made) for name, one in args.items()}
     return config
+
+
+def _found(value: Any) -> dict[str, Any]:
+    """Return the arguments of an object that was copied, as far as it or what it holds has them as attributes."""
+    if type(value).__init__ is object.__init__:
+        return {}
+    holders = [value, *vars(value).values()]
+    owners = {
+        name: [one for one in holders if hasattr(one, name)] for name in inspect.signature(type(value)).parameters
+    }
+    return {name: getattr(found[0], name) for name, found in owners.items() if found}
 
 
 def _path(kind: type) -> str:

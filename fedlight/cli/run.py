@@ -33,6 +33,7 @@ from fedlight.cli.folders import (
     remove_unused,
     version_of,
 )
+from fedlight.cli.keys import locate
 from fedlight.cli.messages import explain
 from fedlight.cli.resume import check_rounds_left, other_options
 from fedlight.cli.settings import check_evaluation, check_step, check_trainer
@@ -189,7 +190,13 @@ class FedlightCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make model, data and (to run a subcommand) the Trainer."""
-        self.config_init = self.parser.instantiate(self.config)
+        try:
+            self.config_init = self.parser.instantiate(self.config)
+        except Exception as error:
+            refusal = locate(error, self.config if self.subcommand is None else self.config[self.subcommand])
+            if refusal is None:
+                raise
+            raise refusal from error
         self.model, self.datamodule = self._get(self.config_init, "model"), self._get(self.config_init, "data")
         if self.subcommand is not None:
             check_step(self.subcommand, self.model.client)

@@ -17,7 +17,7 @@ from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm
 from fedlight.core.seeds import SERVER, derive_seed
 from fedlight.errors import ConfigError
-from fedlight.parts import ConstantPace, LeanLoop, RunningStatistics, SampleCount
+from fedlight.parts import ConstantPace, EqualWork, LeanLoop, RunningStatistics, SampleCount
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = list(fedlight.algorithms.__all__)
@@ -26,6 +26,8 @@ NEUTRAL = {
     "FedAvg": {},
     "FedLight": {"ratios": [0.0], "moving_average": 1 - 1e-12},
     "FedMP": {"max_ratio": 0.0},
+    "FedProx": {"mu": 0.0, "work": EqualWork()},
+    "FlexCom": {"min_level": 1.0},
     "FedPace": {"pace": ConstantPace(0.0, "slowest"), "start_ratio": 0.0, "contribution": SampleCount()},
     "HeteroFL": {"levels": [0.0], "norm": RunningStatistics(), "local": LeanLoop()},
     "RandomRatio": {"ratios": [0.0]},

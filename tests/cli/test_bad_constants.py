@@ -1,0 +1,90 @@
+"""A bad constant is refused before anything is trained, with the key that it was given under."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+
+import fedlight.algorithms
+from fedlight.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        # λ of a bandit
+        ("FedLight --A.discount -0.1", "model.algorithm (FedLight): discount=-0.1 is outside (0, 1]"),
+        ("FedMP --A.discount -0.1", "model.algorithm (FedMP): discount=-0.1 is outside (0, 1]"),
+        ("UPFL --A.mode bandit --A.discount -0.1", "model.algorithm (UPFL): discount=-0.1 is outside (0, 1]"),
+        ("FedLight --A.discount nan", "model.algorithm.discount (FedLight): expected float, got nan"),
+        # arms
+        ("FedLight --A.ratios []", "model.algorithm (FedLight): ratios is empty: give at least one ratio in [0, 1)"),
+        ("FedLight --A.ratios [0.5,1.0]", "model.algorithm (FedLight): ratios[1]=1.0 is outside [0, 1)"),
+        ("RandomRatio --A.ratios []", "model.algorithm (RandomRatio): ratios is empty"),
+        ("HeteroFL --A.levels []", "model.algorithm (HeteroFL): levels is empty"),
+        (
+            "FedPace --A.pace BanditPace --A.pace.bandit UCB1 --A.pace.bandit.ratios []",
+            "model.algorithm.pace.bandit (UCB1): ratios is empty",
+        ),
+        # ΔT and T_end
+        ("FedLight --A.prune_every 0", "model.algorithm (FedLight): prune_every=0 is no number of rounds between"),
+        ("FedLight --A.prune_until -1", "model.algorithm (FedLight): prune_until=-1 ends pruning before the first"),
+        ("FedLight --A.prune_until 0", "model.algorithm (FedLight): prune_until=0 is no last round"),
+        # the option of the algorithm has another name than that of the part it is handed on to
+        ("FedMP --A.max_ratio 1", "model.algorithm (FedMP): max_ratio=1.0 is outside [0, 1)"),
+        ("SpeedRatio --A.min_ratio -1", "model.algorithm (SpeedRatio): min_ratio=-1.0 is outside [0, 1)"),
+        # a part of a part
+        ("FedPace --A.pace StagnationPace --A.pace.patience 0", "model.algorithm.pace (StagnationPace): patience=0"),
+        ("FedAvg --A.local LeanLoop --A.local.epochs 0", "model.algorithm.local (LeanLoop): epochs of the local loop"),
+        # the rest of the method
+        ("FedLight --A.moving_average 1", "model.algorithm (FedLight): moving_average=1.0 is outside [0, 1)"),
+        ("FedLight --A.update_norm 0", "model.algorithm (FedLight): update_norm=0.0 is no length"),
+        ("FedMP --A.granularity 0", "model.algorithm (FedMP): granularity=0.0 would split intervals for ever"),
+        ("FedMP --A.floor 0", "model.algorithm (FedMP): floor=0.0 would let rewards explode"),
+        ("FedAvg --A.clients_per_round 0", "clients_per_round=0 trains nobody"),
+        ("FedLight --A.round_to 0", "round_to=0 is not a multiple to round to"),
+        # what the server must hold
+        (
+            "FedPace --A.contribution LeaveOneOut",
+            "contribution: LeaveOneOut needs server data: set data.server_fraction",
+        ),
+        ("FedPace --A.contribution GTGShapley", "contribution: GTGShapley needs server data: set data.server_fraction"),
+    ],
+)
+def test_it_is_named(refusal, options, line):
+    name, *others = options.replace("--A", "--model.algorithm").split()
+    assert refusal("fit", "--config", "tiny.yaml", "--model.algorithm", name, *others).startswith(line)
+    assert not Path("out").exists()
+
+
+KNOWN_AT_START = {"clients_per_round", "round_to"}
+"""Their range depends on the fleet and the network; see above."""
+
+MODES = {"UPFL": {"mode": "bandit"}}
+"""Where an option counts in one mode only."""
+
+UNUSED = {("UPFL", "ratio")}
+"""Not in that mode."""
+
+
+def numbers():
+    """Every number that an algorithm takes, and a value out of range for each."""
+    for name in fedlight.algorithms.__all__:
+        kind = getattr(fedlight.algorithms, name)
+        hints = get_type_hints(kind.__init__)
+        for key in inspect.signature(kind).parameters:
+            types = {hints[key], *get_args(hints[key])}
+            if types & {int, float} and (name, key) not in UNUSED and key not in KNOWN_AT_START:
+                yield name, key, -1
+                if float in types:
+                    yield name, key, math.nan
+
+
+@pytest.mark.parametrize(("name", "key", "value"), list(numbers()))
+def test_every_number_has_a_range(name, key, value):
+    with pytest.raises(ConfigError):
+        getattr(fedlight.algorithms, name)(**{**MODES.get(name, {}), key: value})
