@@ -3,11 +3,13 @@
 from fedlight.algorithms.cgsv import CGSV
 from fedlight.algorithms.fedavg import FedAvg
 from fedlight.algorithms.fedlight import FedLight
+from fedlight.algorithms.fedlightmask import FedLightMask
 from fedlight.algorithms.fedmp import FedMP
 from fedlight.algorithms.fedpace import FedPace
 from fedlight.algorithms.fedprox import FedProx
 from fedlight.algorithms.flexcom import FlexCom
 from fedlight.algorithms.heterofl import HeteroFL
+from fedlight.algorithms.prunefl import PruneFL
 from fedlight.algorithms.randomratio import RandomRatio
 from fedlight.algorithms.speedratio import SpeedRatio
 from fedlight.algorithms.synfl import SynFL
@@ -17,11 +19,13 @@ __all__ = [
     "UPFL",
     "FedAvg",
     "FedLight",
+    "FedLightMask",
     "FedMP",
     "FedPace",
     "FedProx",
     "FlexCom",
     "HeteroFL",
+    "PruneFL",
     "RandomRatio",
     "SpeedRatio",
     "SynFL",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, final, get_args
+from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.slots import Importance, Local, NormPolicy
@@ -11,14 +11,12 @@ from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient
 from fedlight.parts.extraction import Channels
-from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude
+from fedlight.parts.importance.criterion import Criterion, of_criterion
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import DiscountedUCB, PerClient, Reward
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
-
-Criterion = Literal["magnitude", "abs_change", "recent_change", "abs_grad", "sq_grad", "taylor"]
 
 
 @final
@@ -40,7 +38,8 @@ class FedLight(Algorithm):
     3. ψ is the cosine on the client's own coordinates; ``support="full"`` is as published.
     4. r weighs raw updates; ``update_norm`` gives the normalised aggregation.
     5. An entry is divided by the clients that hold it; ``divisor="clients"`` divides by all.
-    6. Scores are one for all clients; a client's own data decide through the statistics it sends, not for itself alone.
+    6. Scores are one for all clients unless ``importance`` is :class:`~fedlight.parts.MixedImportance`, by which a
+       client's own data decide for itself alone.
 
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
@@ -51,7 +50,8 @@ class FedLight(Algorithm):
         bonus_scale: factor on the bandit's bonus.
         value: ``contribution`` (rise of ψ) or ``local_loss`` (its fall).
         criterion: ``magnitude``, ``abs_change`` (|θ^t - θ^0|), ``recent_change`` (since the last pruning), or one
-            of the statistics that clients sum up while they train.
+            of the statistics that clients sum up while they train. Not used where ``importance`` is given.
+        importance: what matters, as a part; None: what ``criterion`` names.
         scope: ``layer`` or ``global``.
         prune_every: rounds between two prunings.
         prune_until: last round that prunes, after which maps settle; None: maps are drawn anew at every pruning.
@@ -73,6 +73,7 @@ class FedLight(Algorithm):
         bonus_scale: float = 0.25,
         value: Literal["contribution", "local_loss"] = "contribution",
         criterion: Criterion = "magnitude",
+        importance: Importance | None = None,
         scope: Literal["layer", "global"] = "layer",
         prune_every: int = 1,
         prune_until: int | None = None,
@@ -87,7 +88,7 @@ class FedLight(Algorithm):
         super().__init__(
             selection=UniformSelection(),
             ratio=PerClient(DiscountedUCB(ratios, discount, bonus_scale), Reward(value)),
-            importance=_importance(criterion, prune_every),
+            importance=importance or of_criterion(criterion, prune_every),
             extraction=Channels(
                 scope=scope,
                 round_to=round_to,
@@ -102,13 +103,3 @@ class FedLight(Algorithm):
             aggregation=CoverageMean(update_norm) if divisor == "coverage" else ResidualRecovery(update_norm),
             schedule=Synchronous(clients_per_round),
         )
-
-
-def _importance(criterion: Criterion, prune_every: int) -> Importance:
-    if criterion == "magnitude":
-        return Magnitude()
-    if criterion in ("abs_change", "recent_change"):
-        return AbsoluteChange(every=prune_every if criterion == "recent_change" else None)
-    if criterion in ("abs_grad", "sq_grad", "taylor"):
-        return ClientStatistic(criterion)
-    raise ConfigError(f"criterion={criterion!r} is unknown to FedLight: use one of {', '.join(get_args(Criterion))}")

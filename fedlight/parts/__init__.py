@@ -1,6 +1,7 @@
 """The choices for every slot of an algorithm."""
 
 from fedlight.parts.aggregation import CoverageMean, ResidualRecovery, StepNormalized, ZeroFill
+from fedlight.parts.aggregation.shared_map_mean import SharedMapMean
 from fedlight.parts.compression import QSGD, NoCompression, Quantized, TimeMatchedLevel, TopK
 from fedlight.parts.contribution import (
     ByScore,
@@ -22,8 +23,28 @@ from fedlight.parts.contribution import (
     Uniform,
 )
 from fedlight.parts.download import SparseRewards
-from fedlight.parts.extraction import Channels, Weights
-from fedlight.parts.importance import AbsoluteChange, ClientStatistic, Magnitude, PrefixOrder, RandomOrder
+from fedlight.parts.extraction import (
+    Channels,
+    ERKRatios,
+    SensitivityRatios,
+    SizeSearch,
+    UniformRatios,
+    Weights,
+)
+from fedlight.parts.importance import (
+    AbsoluteChange,
+    AccumulatedSquares,
+    ClientStatistic,
+    EntryStatistic,
+    Magnitude,
+    MixedImportance,
+    NormScale,
+    PrefixOrder,
+    RandomOrder,
+    Regrowth,
+    RollingOrder,
+)
+from fedlight.parts.initial_client import InitialClient
 from fedlight.parts.local import EqualWork, LeanLoop, Proximal, Stragglers, TimeMatchedWork, TrainerLoop
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
 from fedlight.parts.ratio import (
@@ -45,6 +66,7 @@ from fedlight.parts.ratio import (
     Thompson,
     UnimodalUCB,
 )
+from fedlight.parts.ratio.searched import SearchedRatio
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import ByContribution, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
@@ -54,6 +76,7 @@ __all__ = [
     "QSGD",
     "UCB1",
     "AbsoluteChange",
+    "AccumulatedSquares",
     "BanditPace",
     "BatchStatistics",
     "ByContribution",
@@ -66,6 +89,8 @@ __all__ = [
     "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
+    "ERKRatios",
+    "EntryStatistic",
     "EqualWork",
     "FedOpt",
     "Fixed",
@@ -73,11 +98,14 @@ __all__ = [
     "GramLeaveOneOut",
     "HeldOutAccuracy",
     "InformationGain",
+    "InitialClient",
     "Judge",
     "LeanLoop",
     "LeaveOneOut",
     "Magnitude",
+    "MixedImportance",
     "NoCompression",
+    "NormScale",
     "PerClient",
     "PerLevel",
     "PrefixOrder",
@@ -85,16 +113,22 @@ __all__ = [
     "Quantized",
     "RandomChoice",
     "RandomOrder",
+    "Regrowth",
     "Reputation",
     "ResidualRecovery",
     "Reward",
     "RobustVolume",
+    "RollingOrder",
     "RunningStatistics",
     "SampleCount",
     "ScheduledPace",
     "Scored",
+    "SearchedRatio",
+    "SensitivityRatios",
     "ShapleyExact",
     "Shared",
+    "SharedMapMean",
+    "SizeSearch",
     "SlidingWindowUCB",
     "SparseRewards",
     "SpeedAligned",
@@ -110,6 +144,7 @@ __all__ = [
     "TrainerLoop",
     "TruncatedMonteCarlo",
     "Uniform",
+    "UniformRatios",
     "UniformSelection",
     "UnimodalUCB",
     "Weights",

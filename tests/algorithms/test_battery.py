@@ -25,11 +25,13 @@ NAMES = list(fedlight.algorithms.__all__)
 NEUTRAL = {
     "FedAvg": {},
     "FedLight": {"ratios": [0.0], "moving_average": 1 - 1e-12},
+    "FedLightMask": {"ratios": [0.0], "moving_average": 1 - 1e-12},
     "FedMP": {"max_ratio": 0.0},
     "FedProx": {"mu": 0.0, "work": EqualWork()},
     "FlexCom": {"min_level": 1.0},
     "FedPace": {"pace": ConstantPace(0.0, "slowest"), "start_ratio": 0.0, "contribution": SampleCount()},
     "HeteroFL": {"levels": [0.0], "norm": RunningStatistics(), "local": LeanLoop()},
+    "PruneFL": {"initial_rounds": 0},
     "RandomRatio": {"ratios": [0.0]},
     "SpeedRatio": {"min_ratio": 0.0, "max_ratio": 0.0},
     "SynFL": {},
@@ -40,8 +42,9 @@ NEUTRAL = {
 NEVER_NEUTRAL = {}
 """Why a method is FedAvg at no setting."""
 
-PERMUTED = {"HeteroFL": {"mode": "dynamic"}}
-"""Settings under which every draw belongs to a client: static levels are dealt out to all clients by one draw."""
+PERMUTED = {"HeteroFL": {"mode": "dynamic"}, "PruneFL": {"initial_rounds": 0, "prune_every": 2}}
+"""Settings under which every draw belongs to a client: static levels are dealt out to all clients by one draw, and
+PruneFL draws who goes first."""
 
 every_algorithm = pytest.mark.parametrize("name", NAMES)
 
