@@ -16,6 +16,7 @@ from fedlight.algorithms.synfl import SynFL
 from fedlight.algorithms.upfl import UPFL
 
 __all__ = [
+    "CGSV",
     "UPFL",
     "FedAvg",
     "FedLight",

@@ -13,6 +13,8 @@ from fedlight.core.download import Download
 from fedlight.core.types import RoundState, State
 from fedlight.errors import ConfigError
 
+_SLACK = 1e-9  # 0.5 * 4 may come out a hair above 2
+
 
 @final
 class SparseRewards(Download):
@@ -77,9 +79,11 @@ class SparseRewards(Download):
 
     def _sparse(self, aggregate: State, quota: float) -> State:
         if self.scope == "layer":
-            return {name: largest(value, math.ceil(quota * value.numel())) for name, value in aggregate.items()}
+            return {
+                name: largest(value, math.ceil(quota * value.numel() - _SLACK)) for name, value in aggregate.items()
+            }
         flat = torch.cat([value.flatten() for value in aggregate.values()]) if aggregate else torch.zeros(0)
-        kept = largest(flat, math.floor(quota * flat.numel()))
+        kept = largest(flat, math.floor(quota * flat.numel() + _SLACK))
         parts = torch.split(kept, [value.numel() for value in aggregate.values()])
         return {name: part.view_as(value) for (name, value), part in zip(aggregate.items(), parts, strict=True)}
 

@@ -39,7 +39,7 @@ NEUTRAL = {
 }
 """The setting at which a method is FedAvg, where all clients hold equally many examples."""
 
-NEVER_NEUTRAL = {}
+NEVER_NEUTRAL = {"CGSV": "every update has length Γ, so a round is no mean of updates"}
 """Why a method is FedAvg at no setting."""
 
 PERMUTED = {"HeteroFL": {"mode": "dynamic"}, "PruneFL": {"initial_rounds": 0, "prune_every": 2}}

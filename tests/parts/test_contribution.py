@@ -129,6 +129,53 @@ def test_processes_add_up_to_the_run_of_one(plan, make_state, make_update, two_p
 
 
 def test_wrong_options_are_refused():
-    for option in ({"support": "half"}, {"moving_average": 1.0}, {"floor": 0.0}):
+    for option in (
+        {"support": "half"},
+        {"moving_average": 1.0},
+        {"floor": 0.0},
+        {"convention": "own"},
+        {"start": "late"},
+    ):
         with pytest.raises(ConfigError, match=next(iter(option))):
             CosineGradient(**option)
+
+
+def test_the_official_average_moves_faster_than_gamma_says(plan, make_state, make_update):
+    """[S] of methods_bandit_contribution.md §7.4: ten clients, mean ψ .6, γ .95: what is new weighs 24 %, not 5 %."""
+    psi = {client: 0.35 + client / 18 for client in range(10)}
+    assert sum(psi.values()) == pytest.approx(6.0)
+    moved = {}
+    for convention, new in (("official", 0.24), ("normalised", 0.05)):
+        part = CosineGradient(convention=convention)
+        state = make_state(num_examples=np.full(10, 10))
+        part.observe(state, psi)
+        moved[convention] = part.weights(state, range(10))
+        assert moved[convention] == pytest.approx({n: (1 - new) * 0.1 + new * psi[n] / 6 for n in range(10)})
+
+
+def test_starting_from_nothing_the_first_shares_are_those_of_psi(make_state):
+    part = CosineGradient(start="nothing")
+    state = make_state(num_examples=np.array([70, 20, 10]))
+    assert part.weights(state, range(3)) == pytest.approx({0: 0.7, 1: 0.2, 2: 0.1})  # t = 0: n_i / Σ n
+    part.observe(state, {0: 0.2, 1: 0.4, 2: 0.2})
+    assert part.weights(state, range(3)) == pytest.approx({0: 0.25, 1: 0.5, 2: 0.25})
+
+
+def test_normalised_psi_ignores_who_disagrees(make_state):
+    part = CosineGradient(convention="normalised", moving_average=0.0, floor=1e-6)
+    state = make_state(num_examples=np.array([10, 10]))
+    part.observe(state, {0: 0.5, 1: -0.5})
+    assert part.weights(state, range(2)) == pytest.approx({0: 1.0, 1: 0.0}, abs=1e-5)
+    part.observe(state, {0: -0.5, 1: -0.5})
+    assert part.weights(state, range(2)) == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_a_free_rider_that_replays_the_aggregate_is_not_found_out(plan, make_state, make_update):
+    """Validation-free means trusting the majority: who returns the last aggregate agrees with everyone."""
+    honest = [arrive(plan, make_update, range(10), n, [1.0, *noise]) for n, noise in enumerate(
+        ([0.9, 0.0, 0.0], [0.0, 0.9, 0.0], [0.0, 0.0, 0.9]))]  # fmt: skip
+    state, part = make_state(num_examples=np.full(4, 10)), CosineGradient()
+    rider = arrive(plan, make_update, range(10), 3, [1.0, 0.3, 0.3, 0.3])
+    scores = run_round(part, state, [*honest, rider])
+    assert scores[3] > 0.95
+    assert scores[3] > max(scores[client] for client in range(3))

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
-from fedlight.parts.selection import UniformSelection
+from fedlight.errors import ConfigError
+from fedlight.parts.selection import ByContribution, UniformSelection
 
 
 def test_draws_different_clients_out_of_the_candidates(make_state):
@@ -59,3 +61,51 @@ def test_only_the_chosen_of_many_candidates_are_looked_at(make_state):
     candidates = Counting()
     assert len(set(UniformSelection().select(make_state(0), candidates, 50))) == 50
     assert candidates.looked_at == 50
+
+
+def drawn(part, make_state, contributions, rounds=3000, count=1):
+    chosen = [
+        client
+        for t in range(rounds)
+        for client in part.select(make_state(t, contributions=contributions), range(len(contributions) or 4), count)
+    ]
+    return np.bincount(chosen, minlength=4) / rounds
+
+
+def test_by_contribution_the_odds_are_those_of_a_softmax(make_state):
+    """Scores 0 and 2 have mean 1, deviation 1: log odds -1 and 1 at temperature 1, so e² to 1."""
+    part = ByContribution(temperature=1.0, epsilon=0.0)
+    shares = drawn(part, make_state, {0: 0.0, 1: 2.0})
+    assert abs(shares[1] - np.exp(2) / (1 + np.exp(2))) < 0.03
+
+
+def test_by_contribution_epsilon_leaves_draws_to_chance(make_state):
+    shares = drawn(ByContribution(temperature=0.01, epsilon=0.4), make_state, {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0})
+    assert np.abs(shares - [0.1, 0.1, 0.1, 0.7]).max() < 0.04
+    even = drawn(ByContribution(temperature=0.01, epsilon=1.0), make_state, {0: 0.0, 1: 1.0, 2: 2.0, 3: 3.0})
+    assert np.abs(even - 0.25).max() < 0.04
+
+
+def test_by_contribution_newcomers_have_the_odds_of_the_best(make_state):
+    part = ByContribution(temperature=0.01, epsilon=0.0)
+    chosen = {part.select(make_state(t, contributions={0: 0.0, 1: 1.0}), range(3), 1)[0] for t in range(60)}
+    assert chosen == {1, 2}
+    even = drawn(ByContribution(), make_state, {})  # nobody has a score yet
+    assert np.abs(even - 0.25).max() < 0.04
+
+
+def test_by_contribution_draws_different_clients_the_same_each_time(make_state):
+    state = make_state(3, contributions={n: float(n) for n in range(20)})
+    first, second = ByContribution(), ByContribution()
+    cohort = first.select(state, range(20), 8)
+    assert len(set(cohort)) == 8
+    assert cohort == second.select(state, range(20), 8)
+    assert cohort != first.select(state, range(20), 8)  # asked again within a round
+    assert sorted(ByContribution().select(state, [3, 5], 4)) == [3, 5]
+    assert ByContribution().select(state, [], 4) == []
+
+
+def test_by_contribution_refuses_wrong_options():
+    for option in ({"temperature": 0.0}, {"epsilon": 1.5}, {"epsilon": float("nan")}):
+        with pytest.raises(ConfigError, match=next(iter(option))):
+            ByContribution(**option)

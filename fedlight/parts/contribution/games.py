@@ -86,6 +86,8 @@ def mean_marginals(
     Settled: over the last ``window`` orders the running means lay within a mean relative distance of ``error`` of where
     they are now. At least ``min_orders``, at most ``max_orders``.
     """
+    if not players:
+        return {}
     total = np.zeros(len(players))
     history: list[np.ndarray] = []
     for number, order in enumerate(orders, start=1):
