@@ -2,9 +2,11 @@
 
 from fedlight.algorithms.cgsv import CGSV
 from fedlight.algorithms.fedavg import FedAvg
+from fedlight.algorithms.feddu import FedDU
 from fedlight.algorithms.fedlight import FedLight
 from fedlight.algorithms.fedlightmask import FedLightMask
 from fedlight.algorithms.fedmp import FedMP
+from fedlight.algorithms.fednova import FedNova
 from fedlight.algorithms.fedpace import FedPace
 from fedlight.algorithms.fedprox import FedProx
 from fedlight.algorithms.flexcom import FlexCom
@@ -19,9 +21,11 @@ __all__ = [
     "CGSV",
     "UPFL",
     "FedAvg",
+    "FedDU",
     "FedLight",
     "FedLightMask",
     "FedMP",
+    "FedNova",
     "FedPace",
     "FedProx",
     "FlexCom",

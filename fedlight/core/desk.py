@@ -131,6 +131,7 @@ class ServerDesk:
             half: which examples.
         """
         module, _ = self._module(weights)
+        local.check(module)  # it learns the schedule from the module
         task = ClientTask(
             client=SERVER,
             round_idx=round_idx,

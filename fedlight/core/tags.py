@@ -27,6 +27,7 @@ TAGS: Final[dict[str, str]] = {
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
     "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
+    "server/<statistic>": "what the server did with its own data: step, how far it went, and the accuracy it measured",
     "contribution/<client>": "contribution score of one client in this round",
     "contribution/removed_clients": "clients that a reputation has removed for good",
     "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",

@@ -70,6 +70,7 @@ from fedlight.parts.ratio.searched import SearchedRatio
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import ByContribution, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
+from fedlight.parts.server_update import DynamicServerUpdate
 
 __all__ = [
     "EUCB",
@@ -89,6 +90,7 @@ __all__ = [
     "CosineGradient",
     "CoverageMean",
     "DiscountedUCB",
+    "DynamicServerUpdate",
     "ERKRatios",
     "EntryStatistic",
     "EqualWork",
