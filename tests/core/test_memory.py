@@ -4,11 +4,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.callbacks import ModelCheckpoint
+from toy import Regressor, ToyData, ToyFleet
 
+from fedlight.algorithms import FedAvg
+from fedlight.core import Algorithm, Server
 from fedlight.core.clock import Clock
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
+from fedlight.core.slots import Compression, Schedule
 from fedlight.core.types import Job, Timing, Update, Work
+from fedlight.parts import LeanLoop, Proximal, Stragglers, TopK
 from fedlight.submodels.coverage import ChannelCoverage, MaskCoverage
 from fedlight.submodels.structure import Group, Structure
 
@@ -127,3 +133,72 @@ def test_a_job_in_flight_keeps_memory_share_and_level(coverage):
     one = again.pop()
     assert (one.share, one.level) == (0.25, 0.1)
     assert torch.equal(one.update.memory["a"], values(coverage, 1)["a"])
+
+
+class Overlapping(Schedule):
+    """Move after every fifth return with three clients at work: a fast one is back twice in a round."""
+
+    def check(self, num_clients):
+        pass
+
+    def advance(self, clock, dispatch):
+        finished = []
+        while len(finished) < 5:
+            dispatch(3 - len(clock))
+            finished.append(clock.pop())
+        return finished
+
+
+class Watched(Compression):
+    """Top-k, and a note of what went in and what came out."""
+
+    def __init__(self):
+        self.top, self.told = TopK(), {}
+
+    def levels(self, state, cohort, ratios, shares):
+        return dict.fromkeys(cohort, 0.2)
+
+    def upload_bytes(self, cost, level=1.0):
+        return self.top.upload_bytes(cost, level)
+
+    def encode(self, update, task):
+        sent = self.top.encode(update, task)
+        self.told.setdefault(task.client, []).append((update.delta, sent.delta, sent.memory))
+        return sent
+
+
+def overlapping(trainer, folder, rounds, resume=None):
+    torch.manual_seed(0)
+    local = LeanLoop(epochs=3, work=Stragglers(0.5), proximal=Proximal(mu=0.1, adaptive=True))
+    parts = {**FedAvg(local=local).slots(), "schedule": Overlapping(), "compression": Watched()}
+    server = Server(Regressor(), Algorithm(**parts), ToyFleet(), seed=3)
+    keep = ModelCheckpoint(folder, filename="{epoch}", save_top_k=-1)
+    trainer(rounds, enable_checkpointing=True, callbacks=[keep]).fit(server, datamodule=ToyData(), ckpt_path=resume)
+    return server
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_memories_outlive_a_restart_with_jobs_in_flight(trainer, tmp_path):
+    whole = overlapping(trainer, tmp_path / "whole", 6)
+    overlapping(trainer, tmp_path / "part", 3)
+    again = overlapping(trainer, tmp_path / "part", 6, tmp_path / "part" / "epoch=2.ckpt")
+    for name, value in whole.client.state_dict().items():
+        assert torch.equal(again.client.state_dict()[name], value)
+    assert again.algorithm.local.metrics() == whole.algorithm.local.metrics()
+    one, other = (server.memory.state_dict()["clients"] for server in (whole, again))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[client][name], other[client][name]) for client in one for name in one[client])
+
+
+def test_nothing_is_lost_when_a_client_is_back_twice_in_a_round(trainer, tmp_path):
+    server = overlapping(trainer, tmp_path, 4)
+    told, stored = server.algorithm.compression.told, server.memory.state_dict()["clients"]
+    assert max(len(notes) for notes in told.values()) > 4  # oftener than there were rounds
+    in_flight = {job.client for job in server.clock.jobs() if job.update is not None}
+    for client, notes in told.items():
+        for name, kept in notes[-1][2].items():
+            wanted = sum(delta[name].double() for delta, _, _ in notes)
+            sent = sum(sent[name].double() for _, sent, _ in notes)
+            torch.testing.assert_close(sent + kept, wanted, rtol=0, atol=1e-6)
+            if client not in in_flight:
+                assert torch.equal(stored[client][name], kept)
