@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_submodels import run as run_toy
 
-from fedlight.algorithms import FedAvg, FlexCom
+from fedlight.algorithms import FedAvg, FedLightMask, FlexCom, RandomRatio
 from fedlight.core.client import run_client
 from fedlight.core.types import ClientTask, Timing, Update, Work
 from fedlight.errors import ConfigError
@@ -234,3 +234,20 @@ def test_flexcom_that_sends_all_is_fedavg_and_remembers_nothing():
         assert torch.equal(whole.client.state_dict()[name], value)
     assert len(whole.memory) == 0
     assert whole.clock.now_s == plain.clock.now_s
+
+
+@pytest.mark.parametrize("make", [lambda: RandomRatio(ratios=[0.0, 0.3, 0.6]), lambda: FedLightMask(ratios=[0.4])])
+def test_memory_follows_submodels(make):
+    """Stored in full shape, whatever shape it comes back in."""
+    algorithm = make()
+    algorithm.compression = TopK(0.1)
+    server = run_toy(algorithm, 4)
+    state = server.client.state_dict()
+    stored = server.memory.state_dict()["clients"]
+    assert sorted(stored) == [0, 1, 2, 3]
+    for memory in stored.values():
+        assert {name: value.shape for name, value in memory.items()} == {n: v.shape for n, v in state.items()}
+        assert any(value.any() for value in memory.values())
+    dense = run_toy(make(), 4)
+    sent = sum(report.upload_bytes for told in server.told for report in told.values())
+    assert sent < 0.3 * sum(report.upload_bytes for told in dense.told for report in told.values())

@@ -178,7 +178,7 @@ def test_statistics_by_hand():
     update = run(module, LeanLoop(epochs=2), targets(4.0), weights={"w": torch.tensor(1.0)}, statistics=STATISTICS)
     # g, w: (-3, 1), (-1.5, 2.5)
     found = {kind: update.statistics[kind]["w"].item() for kind in STATISTICS}
-    assert found == {"abs_grad": 4.5, "sq_grad": 11.25, "taylor": 9 + 14.0625, "abs_change": 2.25}
+    assert found == {"abs_grad": 4.5, "sum_grad": -4.5, "sq_grad": 11.25, "taylor": 9 + 14.0625, "abs_change": 2.25}
 
 
 def test_only_what_is_asked_for_is_summed():
