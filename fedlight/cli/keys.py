@@ -37,14 +37,15 @@ def locate(error: BaseException, config: Namespace) -> ConfigError | None:
     made = [] if refusal is None else list(_constructors(refusal.__traceback__))
     message = str(refusal)
     match = re.match(r"\w+(?=[=\[ ])", message)
-    if not made or match is None or match.group() not in made[-1].given:
+    inner = next((one for one in reversed(made) if match is not None and match.group() in one.given), None)
+    if match is None or inner is None:
         return None
     key, rest = match.group(), message[match.end() :]
     outer = made[0]
     where = next(_places(config, "", outer.kind), None)
     if where is None:
         return None
-    value = made[-1].given[key]
+    value = inner.given[key]
     names = [key] if key in outer.given else [name for name, one in outer.given.items() if one is value]
     names = [name for name in names if key in name] or names
     told = names[0] if len(names) == 1 else key

@@ -34,6 +34,8 @@ from fedlight.errors import ConfigError
         ("FedLight --A.prune_every 0", "model.algorithm (FedLight): prune_every=0 is no number of rounds between"),
         ("FedLight --A.prune_until -1", "model.algorithm (FedLight): prune_until=-1 ends pruning before the first"),
         ("FedLight --A.prune_until 0", "model.algorithm (FedLight): prune_until=0 is no last round"),
+        ("FedLightMask --A.prune_until -1", "model.algorithm (FedLightMask): prune_until=-1 ends pruning before the"),
+        ("PruneFL --A.prune_every 0", "model.algorithm (PruneFL): prune_every=0 is no number of rounds between"),
         # the option of the algorithm has another name than that of the part it is handed on to
         ("FedMP --A.max_ratio 1", "model.algorithm (FedMP): max_ratio=1.0 is outside [0, 1)"),
         ("SpeedRatio --A.min_ratio -1", "model.algorithm (SpeedRatio): min_ratio=-1.0 is outside [0, 1)"),
@@ -44,6 +46,7 @@ from fedlight.errors import ConfigError
         ("FedLight --A.moving_average 1", "model.algorithm (FedLight): moving_average=1.0 is outside [0, 1)"),
         ("FedLight --A.update_norm 0", "model.algorithm (FedLight): update_norm=0.0 is no length"),
         ("FedMP --A.granularity 0", "model.algorithm (FedMP): granularity=0.0 would split intervals for ever"),
+        ("FedProx --A.mu -1", "model.algorithm (FedProx): mu=-1.0 of the proximal term is no pull"),
         ("FedMP --A.floor 0", "model.algorithm (FedMP): floor=0.0 would let rewards explode"),
         ("FedAvg --A.clients_per_round 0", "clients_per_round=0 trains nobody"),
         ("FedLight --A.round_to 0", "round_to=0 is not a multiple to round to"),
@@ -52,6 +55,7 @@ from fedlight.errors import ConfigError
             "FedPace --A.contribution LeaveOneOut",
             "contribution: LeaveOneOut needs server data: set data.server_fraction",
         ),
+        ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction"),
         ("FedPace --A.contribution GTGShapley", "contribution: GTGShapley needs server data: set data.server_fraction"),
     ],
 )
