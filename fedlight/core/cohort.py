@@ -87,9 +87,11 @@ class Cohort:
             returned[job.key] = _Returned(
                 update.is_finite(), update.finite_metrics(), update.upload_bytes, update.num_steps, _is_trained(update)
             )
-            if not returned[job.key].accepted or weights[job.client] == 0:
+            if not returned[job.key].accepted:
                 continue
             self._memory.put(job, update)
+            if weights[job.client] == 0:
+                continue
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.client])
             merged = update if job.key in with_buffers else replace(update, buffers={})
