@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs/method.md").read_text()
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs/method.md").read_text()
 ROOMS = ("algorithms", "parts", "core", "core.types", "core.slots", "fleet", "data", "tracking", "submodels", "models")
 MORE = ("submodels.coverage", "parts.time_model", "parts.server_update")
 
@@ -47,3 +48,12 @@ def test_every_item_has_one_or_a_dash():
 def test_every_algorithm_is_in_it():
     algorithms = importlib.import_module("fedlight.algorithms").__all__
     assert set(algorithms) <= {name for name, _ in named()}
+
+
+def test_the_readme_lists_every_algorithm_with_its_card():
+    readme = (ROOT / "README.md").read_text()
+    cards = re.findall(r"^\| \[`(\w+)`\]\((docs/algorithms/\w+\.md)\) \|", readme, re.MULTILINE)
+    assert sorted(name for name, _ in cards) == sorted(importlib.import_module("fedlight.algorithms").__all__)
+    for name, card in cards:
+        assert card == f"docs/algorithms/{name.lower()}.md"
+        assert (ROOT / card).is_file()
