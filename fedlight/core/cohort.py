@@ -108,7 +108,8 @@ class Cohort:
         self._memory.share(self._processes)
         self._refuse_untrained(state, everything)
         if spare is not None:
-            updates = self._processes.gather({job.key: update for job, update in kept})
+            gathered = self._processes.gather({job.key: update for job, update in kept})
+            updates = {key: _moved(update, torch_device) for key, update in gathered.items()}
             members = [Member(job, updates[job.key], weights[job.client]) for job in finished if job.key in updates]
             scores = parts.contribution.score_cohort(state, Coalitions(state, members, aggregate, spare))
             for key in updates:
@@ -121,7 +122,7 @@ class Cohort:
         own = {job.key: self._train(state, job, torch_device) for job in self._processes.share(waiting)}
         updates = self._processes.gather(own)
         for job in waiting:
-            job.update = updates[job.key]
+            job.update = _moved(updates[job.key], torch_device)
 
     def _refuse_untrained(self, state: RoundState, returned: Mapping[tuple[int, float], _Returned]) -> None:
         """Refuse a module that skips every batch of every client; once one has taken a step, skipping is its right."""
@@ -157,6 +158,16 @@ class Cohort:
         )
         module = self._thin_modules.get(job.coverage, torch_device)
         return run_client(task, module, self._data.client(job.client))
+
+
+def _moved(update: Update, torch_device: torch.device) -> Update:
+    """Return the update on this process's device: what another has sent lies on that one's."""
+
+    def there(state: State) -> State:
+        return {name: value.to(torch_device) for name, value in state.items()}
+
+    statistics = {name: there(state) for name, state in update.statistics.items()}
+    return replace(update, delta=there(update.delta), buffers=there(update.buffers), statistics=statistics)
 
 
 def _is_trained(update: Update) -> bool:

@@ -293,7 +293,7 @@ def test_without_server_data_everyone_says_so(make_state):
     for part in (HeldOutAccuracy(), LeaveOneOut(), ShapleyExact(), GTGShapley(), TruncatedMonteCarlo()):
         assert part.needs_server_data
     with pytest.raises(ConfigError, match=r"data\.server_fraction"):
-        Judge()(make_state(), {})
+        Judge().utility(make_state(), {})
 
 
 def test_a_judge_knows_which_way_is_up():

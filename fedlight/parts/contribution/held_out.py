@@ -51,7 +51,7 @@ class HeldOutAccuracy(Contribution):
             for name, value in (*update.delta.items(), *update.buffers.items()):
                 moved[name] = moved[name].clone()
                 coverage.scatter_add_(name, moved[name], value, 1.0)
-        score = self.judge(self._state, moved)
+        score = self.judge.utility(self._state, moved)
         return score if math.isfinite(score) else None
 
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:

@@ -36,7 +36,7 @@ class Judge:
         falls = any(word in metric.lower() for word in ("loss", "error", "mse", "mae"))
         self.sign = (-1.0 if falls else 1.0) if higher_is_better is None else (1.0 if higher_is_better else -1.0)
 
-    def __call__(self, state: RoundState, weights: Mapping[str, Tensor]) -> float:
+    def utility(self, state: RoundState, weights: Mapping[str, Tensor]) -> float:
         """Return v of a full state dict; raises ConfigError where the server holds no data, or the metric isn't logged.
 
         Not finite where the model is broken.
@@ -68,7 +68,7 @@ class CoalitionValue:
         key = frozenset(clients)
         if key not in self._known:
             self.num_evaluations += 1
-            value = self._judge(self._state, self._coalitions.weights(key))
+            value = self._judge.utility(self._state, self._coalitions.weights(key))
             if not math.isfinite(value):
                 value = self(()) if key else 0.0
             self._known[key] = value

@@ -18,28 +18,28 @@ from fedlight.submodels.coverage import Coverage
 class Scored(Contribution):
     """Score clients by one contribution, and weigh them by another.
 
-    What the scores drive are independent choices: the weights (:class:`ByScore` as ``weights``), a bandit's reward
+    What the scores drive are independent choices: the weights (:class:`ByScore` as ``weighing``), a bandit's reward
     (``Reward(value="contribution")``), who is selected (``ByContribution``); none of them, and they are only logged.
 
     Costs what both cost. If both need the round's updates, every process gets them all.
 
     Args:
         measure: gives the scores; the weights that it would give are used within it only.
-        weights: gives the weights, and sees the scores of ``measure`` unless it scores clients itself; None:
+        weighing: gives the weights, and sees the scores of ``measure`` unless it scores clients itself; None:
             :class:`~fedlight.parts.SampleCount`.
 
     Raises:
         ConfigError: both ask clients for a summary of their data.
     """
 
-    def __init__(self, measure: Contribution, weights: Contribution | None = None) -> None:
+    def __init__(self, measure: Contribution, weighing: Contribution | None = None) -> None:
         self.measure = measure
-        self.weighing = weights or SampleCount()
+        self.weighing = weighing or SampleCount()
         parts = (self.measure, self.weighing)
         if all(type(part).summary is not Contribution.summary for part in parts):
             raise ConfigError(
-                f"measure={type(measure).__name__} and weights={type(weights).__name__} both ask clients for a summary "
-                "of their data, and a client gives one: use SampleCount or ByScore as weights"
+                f"measure={type(measure).__name__} and weighing={type(weighing).__name__} both ask clients for a "
+                "summary of their data, and a client gives one: use SampleCount or ByScore as weighing"
             )
         self.statistics = measure.statistics | self.weighing.statistics
         self.needs_server_data = any(getattr(part, "needs_server_data", False) for part in parts)
@@ -91,19 +91,19 @@ class Scored(Contribution):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what both remember."""
-        return {"measure": self.measure.state_dict(), "weights": self.weighing.state_dict()}
+        return {"measure": self.measure.state_dict(), "weighing": self.weighing.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self.measure.load_state_dict(state["measure"])
-        self.weighing.load_state_dict(state["weights"])
+        self.weighing.load_state_dict(state["weighing"])
 
 
 @final
 class ByScore(Contribution):
     """Weigh by the scores of another: r_n ← γ r_n + (1 - γ) scale(s_n), floored and normalised over the round.
 
-    Scores nobody itself: use it as the ``weights`` of :class:`Scored`. What happens in a round of some clients only,
+    Scores nobody itself: use it as the ``weighing`` of :class:`Scored`. What happens in a round of some clients only,
     and where r starts: :class:`~fedlight.parts.contribution.shares.Shares`. Free; needs no server data.
 
     Args:
