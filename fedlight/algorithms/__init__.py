@@ -3,6 +3,7 @@
 from fedlight.algorithms.cgsv import CGSV
 from fedlight.algorithms.fedavg import FedAvg
 from fedlight.algorithms.feddu import FedDU
+from fedlight.algorithms.fedduap import FedDUAP
 from fedlight.algorithms.fedlight import FedLight
 from fedlight.algorithms.fedlightmask import FedLightMask
 from fedlight.algorithms.fedmp import FedMP
@@ -22,6 +23,7 @@ __all__ = [
     "UPFL",
     "FedAvg",
     "FedDU",
+    "FedDUAP",
     "FedLight",
     "FedLightMask",
     "FedMP",

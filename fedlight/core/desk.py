@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities.data import extract_batch_size
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from lightning.pytorch.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor
@@ -90,26 +91,49 @@ class ServerDesk:
         Raises:
             UnsupportedClientError: the client has no ``validation_step``, or needs a Trainer in it.
         """
-        module, device = self._module(weights)
-        if not is_overridden("validation_step", module, pl.LightningModule):
+        if not is_overridden("validation_step", self._client, pl.LightningModule):
             raise UnsupportedClientError(
-                f"{type(module).__name__} has no validation_step, by which the server's data are judged: write one "
-                "that logs val/loss, and val/accuracy for classes"
+                f"{type(self._client).__name__} has no validation_step, by which the server's data are judged: write "
+                "one that logs val/loss, and val/accuracy for classes"
             )
-        records, seed = Records(), derive_seed(self._seed, -1, SERVER, "desk")
-        trainer = NoTrainer(type(module).__name__, _NO_TRAINER)
-        trainer.training = False
-        with ExitStack() as kept:
-            kept.enter_context(isolated_randomness(seed, device))
-            kept.enter_context(isolated_module(module))
-            kept.enter_context(patched(module, log=records.log, _trainer=trainer))
-            kept.enter_context(torch.no_grad())
-            module.load_state_dict(weights)
-            module.eval()
-            self._norm.before_evaluation(module, self._parts["all"], lambda batch: _forward(module, batch, device))
+        records = Records()
+        with self._ready(weights, records) as (module, device):
             _validate(module, self.examples(half).in_order(), records, device)
             records.end_epoch(reset=True)
         return records.results()
+
+    def watch(
+        self,
+        weights: Mapping[str, Tensor],
+        layers: Iterable[str],
+        look: Callable[[str, Tensor], None],
+        max_examples: int,
+        half: Half = "all",
+    ) -> None:
+        """Show the outputs of some layers in evaluation, batch by batch.
+
+        Args:
+            weights: full state dict, parameters and buffers.
+            layers: names of submodules of the client.
+            look: called with a layer's name and its output, of ``max_examples`` examples in all at most.
+            max_examples: > 0; the first ones of the examples in order.
+            half: which examples.
+        """
+        with self._ready(weights, Records()) as (module, device):
+            left = max_examples
+
+            def show(name: str, output: Tensor) -> None:
+                look(name, output[:left])
+
+            for name in layers:
+                module.get_submodule(name).register_forward_hook(
+                    lambda _, inputs, output, name=name: show(name, output)
+                )
+            for batch in self.examples(half).in_order():
+                _forward(module, batch, device)
+                left -= extract_batch_size(batch)
+                if left <= 0:
+                    return
 
     def score(self, weights: Mapping[str, Tensor], metric: str, half: Half = "all") -> float:
         """Return one number of :meth:`evaluate`; raises ConfigError where the client doesn't log that name."""
@@ -145,6 +169,24 @@ class ServerDesk:
             compression=None,
         )
         return run_client(task, module, self.examples(half))
+
+    @contextmanager
+    def _ready(
+        self, weights: Mapping[str, Tensor], records: Records
+    ) -> Iterator[tuple[pl.LightningModule, torch.device]]:
+        """Lend the copy with these weights, set up for an evaluation."""
+        module, device = self._module(weights)
+        trainer = NoTrainer(type(module).__name__, _NO_TRAINER)
+        trainer.training = False
+        with ExitStack() as kept:
+            kept.enter_context(isolated_randomness(derive_seed(self._seed, -1, SERVER, "desk"), device))
+            kept.enter_context(isolated_module(module))
+            kept.enter_context(patched(module, log=records.log, _trainer=trainer))
+            kept.enter_context(torch.no_grad())
+            module.load_state_dict(weights)
+            module.eval()
+            self._norm.before_evaluation(module, self._parts["all"], lambda batch: _forward(module, batch, device))
+            yield module, device
 
     def _module(self, weights: Mapping[str, Tensor]) -> tuple[pl.LightningModule, torch.device]:
         device = next(iter(weights.values())).device

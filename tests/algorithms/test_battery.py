@@ -25,6 +25,7 @@ NAMES = list(fedlight.algorithms.__all__)
 NEUTRAL = {
     "FedAvg": {},
     "FedDU": {"scale": 0.0},
+    "FedDUAP": {"scale": 0.0, "ratio": 0.0},
     "FedLight": {"ratios": [0.0], "moving_average": 1 - 1e-12},
     "FedLightMask": {"ratios": [0.0], "moving_average": 1 - 1e-12},
     "FedMP": {"max_ratio": 0.0},

@@ -4,6 +4,7 @@ from fedlight.parts.importance.absolute_change import AbsoluteChange
 from fedlight.parts.importance.accumulated import AccumulatedSquares
 from fedlight.parts.importance.client_statistic import ClientStatistic
 from fedlight.parts.importance.entry_statistic import EntryStatistic
+from fedlight.parts.importance.feature_rank import FeatureRank
 from fedlight.parts.importance.magnitude import Magnitude
 from fedlight.parts.importance.mixed import MixedImportance
 from fedlight.parts.importance.norm_scale import NormScale
@@ -15,6 +16,7 @@ __all__ = [
     "AccumulatedSquares",
     "ClientStatistic",
     "EntryStatistic",
+    "FeatureRank",
     "Magnitude",
     "MixedImportance",
     "NormScale",

@@ -1,7 +1,7 @@
 """How much is removed."""
 
 from fedlight.parts.ratio.bandits import EUCB, UCB1, DiscountedUCB, SlidingWindowUCB, Thompson, UnimodalUCB
-from fedlight.parts.ratio.fixed import Fixed, PerLevel, RandomChoice
+from fedlight.parts.ratio.fixed import Fixed, FromRound, PerLevel, RandomChoice
 from fedlight.parts.ratio.pace import BanditPace, ConstantPace, ScheduledPace, StagnationPace
 from fedlight.parts.ratio.per_client import PerClient
 from fedlight.parts.ratio.reward import Reward
@@ -15,6 +15,7 @@ __all__ = [
     "ConstantPace",
     "DiscountedUCB",
     "Fixed",
+    "FromRound",
     "PerClient",
     "PerLevel",
     "RandomChoice",

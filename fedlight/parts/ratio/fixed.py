@@ -47,6 +47,26 @@ class Fixed(Ratio):
 
 
 @final
+class FromRound(Ratio):
+    """No pruning before a round, and the same ratio for every client from then on.
+
+    Args:
+        ratio: fraction removed, in [0, 1).
+        prune_round: first round at that ratio, counted from 0.
+    """
+
+    def __init__(self, ratio: float, prune_round: int) -> None:
+        self.ratio = check_ratio(ratio, "ratio")
+        if prune_round < 0:
+            raise ConfigError(f"prune_round={prune_round} is no round: they are counted from 0")
+        self.prune_round = prune_round
+
+    def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
+        """Return 0 or the ratio for every client."""
+        return dict.fromkeys(cohort, self.ratio if state.round_idx >= self.prune_round else 0.0)
+
+
+@final
 class PerLevel(Ratio):
     """A few levels of ratio, and a share of the clients at each (Diao et al. 2021, HeteroFL, §4).
 
