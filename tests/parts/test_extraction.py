@@ -149,7 +149,7 @@ def test_wrong_options_are_refused():
         Channels(every=0)
     with pytest.raises(ConfigError, match="exchange='some'"):
         Channels(exchange="some")
-    with pytest.raises(ConfigError, match="until=None: set until"):
+    with pytest.raises(ConfigError, match="until=None is no last round"):
         Channels(exchange="cosine")
     with pytest.raises(ConfigError, match="scope='network'"):
         Weights("network")

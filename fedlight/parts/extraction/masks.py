@@ -28,6 +28,11 @@ def maskable(plan: SubmodelPlan) -> dict[str, tuple[int, ...]]:
     return {name: shape for name, shape in shapes.items() if len(shape) >= 2 and "weight" in name.rpartition(".")[2]}
 
 
+def on_device(masks: Masks, weights: Mapping[str, Tensor]) -> Masks:
+    """Put masks where the weights are: clients apply them there."""
+    return {name: mask.to(weights[name].device) for name, mask in masks.items()}
+
+
 def masked_cost(plan: SubmodelPlan, kept: Mapping[str, int], kernels: Kernels = "dense") -> Cost:
     """Return the cost of a submodel that keeps so many weights of each tensor (others whole).
 

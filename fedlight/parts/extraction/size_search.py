@@ -16,7 +16,7 @@ from fedlight.core.slots import Extraction, Importance, Part, Scores
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.extraction.greedy import greedy_set, protect, protected_share
-from fedlight.parts.extraction.masks import Kernels, Masks, maskable, masked_cost, unpack_bits, unpack_masks
+from fedlight.parts.extraction.masks import Kernels, Masks, maskable, masked_cost, on_device, unpack_bits, unpack_masks
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage, MaskCoverage
 from fedlight.submodels.keep import kept_counts
@@ -160,7 +160,9 @@ class SizeSearch(Extraction):
     def extract(self, state: RoundState, client: int, ratio: float, scores: Scores) -> Coverage:
         """Return the map that all share."""
         self._clients.add(client)
-        return self._coverage(state.plan)
+        if self.structured or self._map is None:
+            return self._coverage(state.plan)
+        return MaskCoverage(state.plan.structure, on_device(unpack_masks(self._map, state.plan), state.weights))
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the map that all share, None for a client that never took part."""

@@ -21,6 +21,7 @@ from fedlight.parts.extraction.masks import (
     largest,
     maskable,
     masked_cost,
+    on_device,
     pack_masks,
     unpack_masks,
 )
@@ -106,7 +107,7 @@ class Weights(Extraction):
             self._round_idx, self._drawn, self._bits, self._masks = state.round_idx, {}, {}, {}
         old_ratio, old = self._clients.get(client, (None, None))
         if old is not None and ratio == old_ratio and share == 0.0:
-            return MaskCoverage(plan.structure, self._unpacked(old, plan))
+            return MaskCoverage(plan.structure, on_device(self._unpacked(old, plan), state.weights))
         base = None if share == 1.0 or ratio == 0.0 else old
         purpose = (ratio, base, client if scores.personal and ratio > 0.0 else None)
         if purpose not in self._drawn:
@@ -118,7 +119,7 @@ class Weights(Extraction):
         self._clients[client], self._maps[key] = (ratio, key), self._bits[key]
         if old is not None and all(old != mine for _, mine in self._clients.values()):
             del self._maps[old]
-        return MaskCoverage(plan.structure, self._masks[key])
+        return MaskCoverage(plan.structure, on_device(self._masks[key], state.weights))
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the client's last masks, None if it never had any."""
