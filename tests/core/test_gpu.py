@@ -4,9 +4,9 @@ import pytest
 import torch
 from toy import Regressor, ToyFleet
 
-from fedlight.algorithms import FedAvg, FedLight, HeteroFL, SpeedRatio
+from fedlight.algorithms import FedAvg, FedLight, FedLightMask, HeteroFL, PruneFL, SpeedRatio
 from fedlight.core import Server
-from fedlight.parts import RunningStatistics
+from fedlight.parts import MixedImportance, RunningStatistics
 from fedlight.parts.local import LeanLoop
 
 pytestmark = [
@@ -21,7 +21,18 @@ def plain_heterofl():
 
 
 @pytest.mark.parametrize(
-    "algorithm", [FedAvg, SpeedRatio, plain_heterofl, FedLight, lambda: FedLight(criterion="taylor")]
+    "algorithm",
+    [
+        FedAvg,
+        SpeedRatio,
+        plain_heterofl,
+        FedLight,
+        lambda: FedLight(criterion="taylor"),
+        lambda: FedLight(importance=MixedImportance()),
+        lambda: FedLightMask(prune_until=3, regrow="gradient"),
+        lambda: PruneFL(initial_rounds=1, prune_every=1),
+        lambda: PruneFL(initial_rounds=1, prune_every=1, structured=True),
+    ],
 )
 def test_a_run_on_the_gpu_is_that_of_the_cpu(algorithm, data, trainer):
     states = {}
