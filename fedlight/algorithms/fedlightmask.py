@@ -88,9 +88,7 @@ class FedLightMask(Algorithm):
         if regrow not in ("score", "gradient"):
             raise ConfigError(f"regrow={regrow!r} is unknown to FedLightMask: use 'score' or 'gradient'")
         if regrow == "gradient" and prune_until is None:
-            raise ConfigError(
-                "regrow='gradient' exchanges weights up to a last round: set prune_until"
-            )
+            raise ConfigError("regrow='gradient' exchanges weights up to a last round: set prune_until")
         importance = importance or of_criterion(criterion, prune_every, by_entry=True)
         super().__init__(
             selection=UniformSelection(),
