@@ -56,6 +56,8 @@ from fedlight.errors import ConfigError
             "contribution: LeaveOneOut needs server data: set data.server_fraction",
         ),
         ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction"),
+        ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction above 0"),
+        ("FedNova --A.mu 0.1", "model.algorithm (FedNova): mu=0.1 of FedNova needs lr"),
         ("FedPace --A.contribution GTGShapley", "contribution: GTGShapley needs server data: set data.server_fraction"),
     ],
 )
