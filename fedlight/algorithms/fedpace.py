@@ -8,7 +8,7 @@ from fedlight.core.algorithm import Algorithm
 from fedlight.core.slots import Contribution, Importance, Local, NormPolicy
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
-from fedlight.parts.contribution import CosineGradient
+from fedlight.parts.contribution import SampleCount
 from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import Magnitude
 from fedlight.parts.local import LeanLoop
@@ -35,7 +35,7 @@ class FedPace(Algorithm):
 
     1. FedMP: there every client learns its own ratio by a bandit, within some tens of plays, and an entry is divided by
        all clients.
-    2. SpeedRatio: the same alignment at a pace that never changes, and weights by examples.
+    2. SpeedRatio: the same alignment at a pace that never changes.
     3. The chapter's method (:class:`~fedlight.algorithms.FedLight`): its bandit per client is replaced by pace and
        alignment; learnt is what all clients feed.
 
@@ -46,7 +46,8 @@ class FedPace(Algorithm):
         pace: None: :class:`~fedlight.parts.StagnationPace` from level .7 down to 0, then up to the slowest client's
             time; or ConstantPace, ScheduledPace, BanditPace.
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
-        contribution: how much an update counts; None: :class:`~fedlight.parts.CosineGradient` on what a client holds.
+        contribution: how much an update counts; None: :class:`~fedlight.parts.SampleCount`, which beat cosine weights
+            by far (docs/results/fashion_mnist.md).
         max_ratio: largest ratio given to anyone.
         hysteresis: relative distance from T* within which a client keeps its ratio.
         start_ratio: ratio of the first round, in which nobody's speed is known.
@@ -83,7 +84,7 @@ class FedPace(Algorithm):
             local=local or LeanLoop(epochs=1),
             norm=norm or RunningStatistics(),
             compression=NoCompression(),
-            contribution=contribution or CosineGradient(),
+            contribution=contribution or SampleCount(),
             aggregation=CoverageMean(),
             schedule=Synchronous(clients_per_round),
         )

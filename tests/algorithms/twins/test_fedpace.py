@@ -7,7 +7,7 @@ import torch
 from plain_submodels import CLIENTS, HIDDEN, SIZES, assert_equal, largest, masks, run, seconds, start, train
 
 from fedlight.algorithms import FedPace
-from fedlight.parts import StagnationPace
+from fedlight.parts import CosineGradient, StagnationPace
 
 
 def count_of(ratio):
@@ -32,7 +32,7 @@ def test_equals_plain_loops():
     """Times carry no noise, so the cost model that fedlight learns is the true one from the second round on."""
     rounds = 30
     pace = StagnationPace(0.7, 0.35, patience=1, threshold=0.2, end_quantile=1.0, quantile_step=0.5)
-    server, weights = run(FedPace(pace=pace, round_to=1), rounds), start()
+    server, weights = run(FedPace(pace=pace, contribution=CosineGradient(), round_to=1), rounds), start()
     level, quantile, best, r = 0.7, 0.0, None, [size / sum(SIZES) for size in SIZES]
     ratios, tempos = [0.8] * 4, set()
     for round_idx in range(rounds):

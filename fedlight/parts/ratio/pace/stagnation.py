@@ -36,9 +36,9 @@ class StagnationPace(Pace):
     def __init__(
         self,
         start: float = 0.7,
-        step: float = 0.1,
+        step: float = 0.05,
         end: float = 0.0,
-        patience: int = 2,
+        patience: int = 5,
         threshold: float = 0.01,
         target: Target = "fastest",
         end_quantile: float | None = None,
