@@ -8,6 +8,8 @@ from itertools import combinations
 
 import numpy as np
 
+from fedlight.errors import ConfigError
+
 Value = Callable[[frozenset[int]], float]
 """v(S). Ask as often as you like: who gives it remembers."""
 
@@ -102,3 +104,16 @@ def mean_marginals(
 def _settled(history: Sequence[np.ndarray], error: float) -> bool:
     last = history[-1]
     return all(float(np.mean(np.abs(means - last) / (np.abs(last) + 1e-12))) <= error for means in history)
+
+
+def check_nonnegative(part: str, **options: float) -> None:
+    """Raise :class:`~fedlight.errors.ConfigError` for an option below 0, or NaN."""
+    for name, number in options.items():
+        if not number >= 0:
+            raise ConfigError(f"{name}={number} of {part} is below 0: use 0 to switch it off, or a number above")
+
+
+def check_permutations(max_permutations: int) -> None:
+    """Raise :class:`~fedlight.errors.ConfigError` unless there is one."""
+    if max_permutations < 1:
+        raise ConfigError(f"max_permutations={max_permutations} leaves no permutation: use 1 or more")

@@ -10,7 +10,6 @@ from fedlight.core.slots import Contribution
 from fedlight.core.types import Reduce, RoundState, Summarise, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.contribution.plain import SampleCount
-from fedlight.parts.contribution.shares import Shares, positive_shares
 from fedlight.submodels.coverage import Coverage
 
 
@@ -18,8 +17,9 @@ from fedlight.submodels.coverage import Coverage
 class Scored(Contribution):
     """Score clients by one contribution, and weigh them by another.
 
-    What the scores drive are independent choices: the weights (:class:`ByScore` as ``weighing``), a bandit's reward
-    (``Reward(value="contribution")``), who is selected (``ByContribution``); none of them, and they are only logged.
+    What the scores drive are independent choices: the weights (:class:`~fedlight.parts.ByScore` as ``weighing``), a
+    bandit's reward (``Reward(value="contribution")``), who is selected (``ByContribution``); none of them, and they are
+    only logged.
 
     Costs what both cost. If both need the round's updates, every process gets them all.
 
@@ -99,48 +99,6 @@ class Scored(Contribution):
         self.weighing.load_state_dict(state["weighing"])
 
 
-@final
-class ByScore(Contribution):
-    """Weigh by the scores of another: r_n ← γ r_n + (1 - γ) scale(s_n), floored and normalised over the round.
-
-    Scores nobody itself: use it as the ``weighing`` of :class:`Scored`. What happens in a round of some clients only,
-    and where r starts: :class:`~fedlight.parts.contribution.shares.Shares`. Free; needs no server data.
-
-    Args:
-        scale: ``share``: s⁺ / Σ s⁺; ``minmax``: scores mapped to [0, 1] over the round, then their share (as ShapleyFL,
-            Sun et al., KDD 2023, does with Shapley values); ``none``: as they are, for scores in [-1, 1].
-        moving_average: γ in [0, 1); ShapleyFL's weight of what is new, .3, is 0.7 here.
-        floor: smallest r before it is normalised, > 0.
-    """
-
-    def __init__(
-        self, scale: Literal["share", "minmax", "none"] = "share", moving_average: float = 0.95, floor: float = 1e-3
-    ) -> None:
-        if scale not in ("share", "minmax", "none"):
-            raise ConfigError(f"scale={scale!r} is unknown to ByScore: use 'share', 'minmax' or 'none'")
-        self.scale = scale
-        self._shares = Shares(moving_average, floor)
-
-    def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
-        """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
-        return self._shares.weights(state, clients)
-
-    def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
-        """Move the r of the round's clients towards their scaled scores."""
-        if self.scale == "none":
-            self._shares.move(state, scores)
-        else:
-            self._shares.move(state, positive_shares(scores if self.scale == "share" else _spanned(scores)))
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return r of the clients seen."""
-        return self._shares.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
-        self._shares.load_state_dict(state)
-
-
 def _scores(part: Contribution, state: RoundState, coalitions: Coalitions) -> dict[int, float]:
     if part.needs == "all":
         return part.score_cohort(state, coalitions)
@@ -150,9 +108,3 @@ def _scores(part: Contribution, state: RoundState, coalitions: Coalitions) -> di
 
 def _score(part: Contribution, member: Member) -> float | None:
     return part.score(member.job.coverage, member.update)
-
-
-def _spanned(scores: Mapping[int, float]) -> dict[int, float]:
-    """Return scores mapped to [0, 1]; all 1 where they are equal."""
-    low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
-    return {client: (score - low) / (high - low) if high > low else 1.0 for client, score in scores.items()}
