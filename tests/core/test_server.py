@@ -14,7 +14,7 @@ from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Schedule
 from fedlight.errors import CheckpointError, ConfigError
-from fedlight.parts import ClientStatistic, Fixed, LeanLoop, RandomChoice, Weights
+from fedlight.parts import ClientStatistic, Fixed, LeanLoop, Magnitude, RandomChoice, Weights
 
 
 def state_of(server):
@@ -96,7 +96,7 @@ def test_rounds_are_counted_and_time_is_that_of_the_slowest(regressor, data, tra
 
 
 def test_the_sparsity_of_weight_masks_is_that_of_the_weights(regressor, data, trainer):
-    parts = {**FedAvg().slots(), "ratio": Fixed(0.25), "extraction": Weights()}
+    parts = {**FedAvg().slots(), "ratio": Fixed(0.25), "extraction": Weights(), "importance": Magnitude()}
     server = Server(regressor, Algorithm(**parts), ToyFleet())
     trainer(1).fit(server, datamodule=data)
     # 12 of 48 and 4 of 16 weights.
