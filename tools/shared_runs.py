@@ -80,7 +80,7 @@ def _plan(arguments: argparse.Namespace, variant: str, fleet: str, seed: int) ->
     folder = arguments.out / f"{fleet}_{label}_{seed}"
     stop = "--trainer.callbacks+=lightning.pytorch.callbacks.EarlyStopping"
     command = [
-        *("fedlight", "fit", "--config", CONFIG, "--model.algorithm", name, *options),
+        *("fedlight", "fit", "--config", CONFIG, "--data.server_fraction", "0", "--model.algorithm", name, *options),
         *("--model.fleet", fleet, "--seed_everything", str(seed)),
         *("--data.dataset.init_args.root", arguments.root),
         *("--data.max_train_examples", str(arguments.max_train_examples)),
