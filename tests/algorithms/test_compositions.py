@@ -161,7 +161,7 @@ def test_fedlight_asks_for_what_its_criterion_needs():
     server = fit(FedLight(criterion="taylor", prune_every=2, prune_until=4, divisor="clients"), rounds=6)
     assert server.algorithm.importance.statistics == {"taylor"}
     assert server.algorithm.importance.state_dict()["seen"].any()
-    assert server.algorithm.extraction.exchange == "cosine"
+    assert server.algorithm.extraction.schedule.exchange == "cosine"
     record = server.records[-1]
     assert all(-1.0 <= report.contribution <= 1.0 for report in record.reports)
     assert sum(report.weight for report in record.reports) == pytest.approx(1.0)
@@ -218,7 +218,7 @@ def test_fedlight_follows_the_change_since_the_start():
         assert torch.equal(value, start[name])
     assert FedLight(criterion="recent_change", prune_every=3).importance.every == 3
     assert isinstance(FedLight(criterion="abs_grad").importance, ClientStatistic)
-    with pytest.raises(ConfigError, match="criterion='size' is unknown to FedLight: use one of magnitude"):
+    with pytest.raises(ConfigError, match="criterion='size' is unknown: use one of magnitude"):
         FedLight(criterion="size")
 
 
@@ -232,7 +232,7 @@ def test_any_parts_compose():
 def test_weight_masks_train_end_to_end(scope):
     """Entries that a client doesn't hold stay zero there, and keep their global value when nobody holds them."""
     algorithm = FedAvg()
-    algorithm.ratio, algorithm.extraction = Fixed(0.75), Weights(scope)
+    algorithm.ratio, algorithm.importance, algorithm.extraction = Fixed(0.75), Magnitude(), Weights(scope)
     torch.manual_seed(0)
     start = {name: value.clone() for name, value in Regressor(32).state_dict().items()}
     server = fit(algorithm, rounds=1)

@@ -73,7 +73,7 @@ class Channels(Extraction):
             raise ConfigError(
                 f"layers spreads the ratio over groups: it needs scope='layer' (is {scope!r}) and rounding='nearest'"
             )
-        self._schedule = PruningSchedule(every, until, exchange, exchange_share)
+        self.schedule = PruningSchedule(every, until, exchange, exchange_share)
         self.scope: Scope = scope
         self.round_to = round_to
         self.min_units = min_units
@@ -102,7 +102,7 @@ class Channels(Extraction):
         plan = state.plan
         old_ratio, packed = self._maps.get(client, (None, None))
         old = None if packed is None else unpack_bits(packed, plan.num_units, "units")
-        share = self._schedule.share(state.round_idx)
+        share = self.schedule.share(state.round_idx)
         if old is not None and ratio == old_ratio and share == 0.0:
             return ChannelCoverage(plan.structure, old)
         if ratio == 0.0:

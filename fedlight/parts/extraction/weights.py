@@ -82,7 +82,7 @@ class Weights(Extraction):
         self.layers = layers
         self.normalizer = normalizer
         self.kernels: Kernels = kernels
-        self._schedule = PruningSchedule(every, until, exchange, exchange_share)
+        self.schedule = PruningSchedule(every, until, exchange, exchange_share)
         self._clients: dict[int, tuple[float, str]] = {}  # client: its ratio and the key of its last map
         self._maps: dict[str, Tensor] = {}  # key: masks as bits
         self._means: dict[str, float] = {}  # by tensor, of the scores that were drawn by last
@@ -102,7 +102,7 @@ class Weights(Extraction):
 
     def extract(self, state: RoundState, client: int, ratio: float, scores: Scores) -> Coverage:
         """Return the client's masks for this round."""
-        plan, share = state.plan, self._schedule.share(state.round_idx)
+        plan, share = state.plan, self.schedule.share(state.round_idx)
         if state.round_idx != self._round_idx:
             self._round_idx, self._drawn, self._bits, self._masks = state.round_idx, {}, {}, {}
         old_ratio, old = self._clients.get(client, (None, None))
