@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import torch
@@ -22,21 +22,23 @@ class Member:
         job: what was asked for; its coverage says which entries the update holds.
         update: what came back.
         weight: its weight in the aggregate, > 0, not normalised.
+        with_buffers: whether the round merged its float buffers, as the norm policy says.
     """
 
     job: Job
     update: Update
     weight: float
+    with_buffers: bool = True
 
 
 @final
 class Coalitions:
     """The round's members, and what any part of them makes of the global model.
 
-    A coalition S merges as the round did: by a copy of the algorithm's own aggregation, with the same weights and the
-    same divisor, so the coalition of all is the round itself, θ_S = θ + U_S. The server optimizer isn't replayed: with
-    another than SGD at lr 1 the next global model differs from θ_N. A player is a client: if it came back twice in a
-    round, both updates come with it.
+    A coalition S merges as the round did: by a copy of the algorithm's own aggregation, with the same weights, the same
+    divisor and the float buffers of the same updates, so the coalition of all is the round itself, θ_S = θ + U_S. The
+    server optimizer isn't replayed: with another than SGD at lr 1 the next global model differs from θ_N. A player is a
+    client: if it came back twice in a round, both updates come with it.
 
     Args:
         state: the round.
@@ -66,7 +68,8 @@ class Coalitions:
         self._aggregation.load_state_dict(copy.deepcopy(self._memory))
         self._aggregation.begin(self._state, [member.job for member in chosen])
         for member in chosen:
-            self._aggregation.add(member.job.coverage, member.update, member.weight)
+            update = member.update if member.with_buffers else replace(member.update, buffers={})
+            self._aggregation.add(member.job.coverage, update, member.weight)
         return self._aggregation.finish(_alone)
 
     def weights(self, clients: Collection[int]) -> State:

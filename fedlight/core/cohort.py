@@ -79,7 +79,8 @@ class Cohort:
         parts.contribution.begin(state)
         spare = copy.deepcopy(parts.aggregation) if parts.contribution.needs == "all" else None
         parts.aggregation.begin(state, finished)
-        with_buffers = {job.key for job in parts.norm.merged(finished)}
+        counted = [job for job in finished if weights[job.client] > 0]
+        with_buffers = {job.key for job in parts.norm.merged(counted)}
         returned: dict[tuple[int, float], _Returned] = {}
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
@@ -97,7 +98,7 @@ class Cohort:
             merged = update if job.key in with_buffers else replace(update, buffers={})
             parts.aggregation.add(job.coverage, merged, weights[job.client])
             if parts.contribution.needs != "nothing":
-                kept.append((job, update))
+                kept.append((job, replace(update, memory={})))  # it is stored, and nobody else's business
         parts.importance.finish(reduce)
         parts.contribution.finish(reduce)
         aggregate = parts.aggregation.finish(reduce)
@@ -110,7 +111,11 @@ class Cohort:
         if spare is not None:
             gathered = self._processes.gather({job.key: update for job, update in kept})
             updates = {key: _moved(update, torch_device) for key, update in gathered.items()}
-            members = [Member(job, updates[job.key], weights[job.client]) for job in finished if job.key in updates]
+            members = [
+                Member(job, updates[job.key], weights[job.client], job.key in with_buffers)
+                for job in finished
+                if job.key in updates
+            ]
             scores = parts.contribution.score_cohort(state, Coalitions(state, members, aggregate, spare))
             for key in updates:
                 everything[key].score = scores.get(key[0])

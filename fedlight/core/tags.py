@@ -26,6 +26,7 @@ TAGS: Final[dict[str, str]] = {
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
+    "search/density": "share of the prunable entries that the map has, where its size is searched for",
     "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
     "server/<statistic>": "what the server did with its own data: step, how far it went, and the accuracy it measured",
     "contribution/<client>": "contribution score of one client in this round",

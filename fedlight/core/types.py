@@ -356,7 +356,7 @@ class RoundRecord:
         """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
         accepted = [report for report in self.reports if report.accepted]
         scalars = {
-            tags.NUM_CLIENTS: float(len(accepted)),
+            tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
             tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
             tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
             tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),

@@ -161,6 +161,7 @@ def test_who_is_removed_is_left_out_of_everything():
     removed = [report.client for report in record.reports if report.weight == 0]
     assert 0 < len(removed) < 4
     assert record.metrics["contribution/removed_clients"] == len(removed)
+    assert record.scalars()["train/num_clients"] == 4 - len(removed)
     assert all(report.contribution is None for report in record.reports if report.client in removed)
     assert sum(report.weight for report in record.reports) == pytest.approx(1.0)
 
@@ -176,8 +177,20 @@ def test_a_summary_in_both_is_refused():
         ByScore("rank")
 
 
+class Normalised(Regressor):
+    """Has running statistics, of which a round merges those of its widest submodels only."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(16)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.norm(self.hidden(x))))
+
+
 @pytest.mark.parametrize("divisor", [CoverageMean, ResidualRecovery])
-def test_the_coalition_of_all_is_the_round_itself(divisor):
+@pytest.mark.parametrize("client", [Regressor, Normalised])
+def test_the_coalition_of_all_is_the_round_itself(client, divisor):
     """v(N) is the utility of the real next model, under submodels and either divisor (§9.4)."""
     seen = []
 
@@ -188,7 +201,7 @@ def test_the_coalition_of_all_is_the_round_itself(divisor):
     algorithm = algorithm_of(ShapleyExact(), clients_per_round=None)
     algorithm.aggregation = divisor()
     torch.manual_seed(0)
-    server = Server(Regressor(), algorithm, ToyFleet(), seed=3)
+    server = Server(client(), algorithm, ToyFleet(), seed=3)
     gains = []
 
     class Gains(pl.Callback):
