@@ -10,6 +10,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from fedlight.core.desk import merged
 from fedlight.core.slots import Aggregation
 from fedlight.core.types import Job, RoundState, State, Update
 
@@ -74,12 +75,8 @@ class Coalitions:
 
     def weights(self, clients: Collection[int]) -> State:
         """Return θ_S = θ + U_S as a whole state dict; θ for nobody."""
-        update = self.merge(clients)
         with torch.no_grad():
-            return {
-                name: value + update[name].to(value) if name in update else value
-                for name, value in self._state.weights.items()
-            }
+            return merged(self._state.weights, self.merge(clients))
 
 
 def _alone(tensor: Tensor) -> None:

@@ -29,7 +29,6 @@ from fedlight.submodels import ChannelCoverage
 
 def game(seed, size=4):
     """A random game: every coalition's value drawn once."""
-    rng = np.random.default_rng(seed)
     values = {}
 
     def value(clients):
@@ -38,7 +37,6 @@ def game(seed, size=4):
             values[key] = float(np.random.default_rng([seed, *sorted(key)]).normal())
         return values[key]
 
-    del rng
     return list(range(size)), value
 
 
