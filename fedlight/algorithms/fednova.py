@@ -26,7 +26,8 @@ class FedNova(Algorithm):
     J. Wang, Q. Liu, H. Liang, G. Joshi, H. V. Poor: Tackling the Objective Inconsistency Problem in Heterogeneous
     Federated Optimization. NeurIPS 2020.
 
-    One round: d_k = (w - w_k) / ‖a_k‖₁; w ← w - τ_eff Σ p_k d_k, τ_eff = Σ p_k ‖a_k‖₁, the official code's sum.
+    One round: d_k = (w - w_k) / ‖a_k‖₁; w ← w - τ_eff Σ p_k d_k, τ_eff = Σ p_k ‖a_k‖₁, and Σ p_k τ_k
+    where μ > 0: the official code's sum.
 
     Symbols: ρ -> ``momentum``; μ -> ``mu``; η -> ``lr``; τ_k -> ``local`` and ``work``; p_k ->
     :class:`~fedlight.parts.SampleCount`; gmf -> momentum of ``model.server_optimizer`` (docs/server_optimizers.md).
@@ -42,9 +43,10 @@ class FedNova(Algorithm):
         clients_per_round: clients drawn each round, uniformly; None: all.
         local: how a client trains; None: one epoch of the lean loop (the authors: two).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
-        momentum: ρ in [0, 1) of the clients' SGD. It says what their optimizer does and doesn't set it.
+        momentum: ρ in [0, 1) of the clients' SGD. It says what their optimizer does and doesn't set it; if
+            it has another, the first round is refused.
         mu: factor of the proximal term, which is added to ``local``; 0 for none.
-        lr: η of the clients' SGD, which ``mu`` above 0 needs; it doesn't set it either.
+        lr: η of the clients' SGD, which ``mu`` above 0 needs; likewise.
         work: who does less than the whole, :class:`~fedlight.parts.Stragglers` for example; None: what ``local`` has.
 
     Raises:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import final
+from typing import Any, final
 
+import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from fedlight.core.slots import Aggregation
+from fedlight.core.slots import Aggregation, Part
 from fedlight.core.types import Job, Reduce, RoundState, State, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.scaling import mean_, summed
+from fedlight.parts.local import LeanLoop, TrainerLoop
 from fedlight.parts.sums import CoveredSum, TotalSum
 from fedlight.submodels.coverage import Coverage
+
+_EPS = 1e-6
 
 
 @final
@@ -25,7 +31,8 @@ class StepNormalized(Aggregation):
     that a client doesn't hold counts as unchanged, as in :class:`~fedlight.parts.ResidualRecovery`. Float buffers that
     travel are merged by their coverage mean, since they don't grow with the steps.
 
-    An update without a step moves nothing, and counts with ‖a‖₁ = 0 in τ_eff.
+    An update without a step moves nothing, and counts with ‖a‖₁ = 0 in τ_eff. What ‖a‖₁ is computed with must be what
+    clients train with, which the first round is refused without.
 
     Args:
         momentum: ρ of the clients' SGD, in [0, 1); it must be the one that clients train with.
@@ -44,6 +51,40 @@ class StepNormalized(Aggregation):
         self._buffers = CoveredSum()
         self._like: Mapping[str, Tensor] = {}
         self._sums = [0.0, 0.0]  # Σ a, Σ a times work
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Have the local loop ask :meth:`expect` of the clients' optimizer."""
+        local = parts["local"]
+        if isinstance(local, LeanLoop | TrainerLoop):
+            local.expect(self.expect)
+
+    def expect(self, optimizer: Optimizer, mu: float) -> None:
+        """Raise ConfigError unless clients train by SGD with this momentum and this η μ."""
+        if not isinstance(optimizer, torch.optim.SGD):
+            raise ConfigError(
+                f"FedNova's normaliser is that of SGD, and clients train by {type(optimizer).__name__}: use "
+                "torch.optim.SGD"
+            )
+        for group in optimizer.param_groups:
+            self._expect_group(group, mu)
+
+    def _expect_group(self, group: Mapping[str, Any], mu: float) -> None:
+        own, lr = float(group["momentum"]), float(group.get("initial_lr", group["lr"]))
+        if not math.isclose(own, self.momentum, abs_tol=_EPS):
+            raise ConfigError(
+                f"momentum={self.momentum:g} of the algorithm isn't that of the clients' SGD, {own:g}: set it to that"
+            )
+        for key in ("nesterov", "dampening"):
+            if own and group[key]:
+                raise ConfigError(f"{key}={group[key]} of the clients' SGD isn't in FedNova's normaliser: leave it out")
+        if not self.lr_mu and mu:
+            raise ConfigError(f"the local loop pulls with mu={mu:g} unknown to FedNova: give mu and lr to it instead")
+        if self.lr_mu and not mu:
+            raise ConfigError(f"lr_mu={self.lr_mu:g} of StepNormalized is of a local loop with a proximal term: add it")
+        if mu and not math.isclose(lr * mu, self.lr_mu, rel_tol=_EPS):
+            raise ConfigError(
+                f"lr={self.lr_mu / mu:g} of the algorithm isn't that of the clients' SGD, {lr:g}: set it to {lr:g}"
+            )
 
     def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
         """Start a round; ``jobs`` are those of all processes."""

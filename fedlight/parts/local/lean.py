@@ -22,7 +22,7 @@ from fedlight.core.types import ClientData, ClientTask, Report, RoundState
 from fedlight.errors import UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
 from fedlight.parts.local.proximal import Proximal
-from fedlight.parts.local.recipe import Fill, Recipe
+from fedlight.parts.local.recipe import Expectation, Fill, Recipe
 from fedlight.parts.local.refusals import refuse_overridden, refuse_untrainable
 from fedlight.parts.local.smoothing import SmoothedLabels, smoothed_labels
 from fedlight.parts.local.steps import StepWatch
@@ -89,6 +89,10 @@ class LeanLoop(Local):
         loop = copy.copy(self)
         loop._recipe = self._recipe.with_terms(proximal, work)
         return loop
+
+    def expect(self, expectation: Expectation) -> None:
+        """Ask this of the optimizer and μ whenever a module is checked."""
+        self._recipe.expect(expectation)
 
     def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
         """Return the share of the work that every client is asked for; 1 without ``work``."""

@@ -22,6 +22,9 @@ from fedlight.parts.local.work import LocalWork
 
 Fill = Literal["zero", "-inf"]
 
+Expectation = Callable[[Optimizer, float], None]
+"""Raises ConfigError unless clients train as another part counts on: by this optimizer, with this μ."""
+
 _ROUNDING = 1e-6  # a share of 3/7 of 7 steps is 3 steps
 
 
@@ -82,6 +85,7 @@ class Recipe:
         self.work = work
         self._schedule: RoundSchedule | None = None
         self._checked = False
+        self._expectation: Expectation | None = None
 
     @property
     def max_epochs(self) -> int:
@@ -101,6 +105,10 @@ class Recipe:
         recipe = copy.copy(self)
         recipe.proximal, recipe.work = self.proximal or proximal, self.work or work
         return recipe
+
+    def expect(self, expectation: Expectation) -> None:
+        """Ask this of the optimizer and μ whenever a module is checked."""
+        self._expectation = expectation
 
     def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
         """Return the share of the work that every client is asked for."""
@@ -159,10 +167,13 @@ class Recipe:
             standin: what ``module.trainer`` is meanwhile.
 
         Raises:
+            ConfigError: another part counts on clients that train otherwise.
             UnsupportedClientError: several optimizers, or a schedule that can't be stepped by round.
         """
         with patched(module, _trainer=standin):
             optimizers, scheduler = self._configure(module, module.configure_optimizers)
+        if self._expectation is not None:
+            self._expectation(optimizers[0], self.mu)
         if scheduler is not None and self.lr_scheduler is not None:
             raise UnsupportedClientError(
                 f"{type(module).__name__}.configure_optimizers returns a schedule and the local loop has an "

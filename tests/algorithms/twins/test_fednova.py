@@ -9,7 +9,7 @@ from plain_submodels import CLIENTS, HIDDEN, LR, SIZES, assert_equal, run, start
 from fedlight.algorithms import FedNova
 from fedlight.core.seeds import numpy_generator
 from fedlight.errors import ConfigError
-from fedlight.parts import LeanLoop, Stragglers
+from fedlight.parts import LeanLoop, Proximal, Stragglers, TrainerLoop
 
 EPOCHS = 12
 
@@ -56,3 +56,26 @@ def test_equals_plain_loops(momentum, mu):
 def test_a_proximal_term_needs_the_learning_rate():
     with pytest.raises(ConfigError, match=r"mu=0.1 of FedNova needs lr"):
         FedNova(mu=0.1)
+
+
+@pytest.mark.parametrize("loop", [LeanLoop, TrainerLoop])
+@pytest.mark.parametrize(
+    ("optimizer", "local", "options", "refusal"),
+    [
+        ({"momentum": 0.9}, {}, {}, "momentum=0 of the algorithm isn't that of the clients' SGD, 0.9"),
+        ({}, {}, {"momentum": 0.5}, "momentum=0.5 of the algorithm isn't that of the clients' SGD, 0"),
+        ({}, {}, {"mu": 0.1, "lr": 2 * LR}, f"lr={2 * LR:g} of the algorithm isn't that of the clients' SGD, {LR:g}"),
+        ({"momentum": 0.9, "nesterov": True}, {}, {"momentum": 0.9}, "nesterov=True of the clients' SGD"),
+        ({}, {"proximal": Proximal(0.1)}, {}, "mu=0.1 unknown to FedNova"),
+        (None, {}, {}, "clients train by Adam"),
+    ],
+)
+def test_the_normaliser_must_be_that_of_the_clients_optimizer(loop, optimizer, local, options, refusal):
+    make = torch.optim.Adam if optimizer is None else partial(torch.optim.SGD, **optimizer)
+    with pytest.raises(ConfigError, match=refusal):
+        run(FedNova(local=loop(optimizer=partial(make, lr=LR), **local), **options), 1)
+
+
+def test_the_modules_own_optimizer_is_asked_too():
+    with pytest.raises(ConfigError, match=r"momentum=0.5 of the algorithm"):
+        run(FedNova(momentum=0.5), 1)
