@@ -21,7 +21,7 @@ from fedlight.submodels.inputs import first_line
 if TYPE_CHECKING:
     from fedlight.core.server import Server
 
-VERSION = 1
+VERSION = 2
 """Format of ``checkpoint["fedlight"]``."""
 
 
