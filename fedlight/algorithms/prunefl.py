@@ -46,7 +46,8 @@ class PruneFL(Algorithm):
         local: how a client trains; None: one epoch of the lean loop (the paper: five steps).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         structured: channels instead of weights.
-        initial_rounds: most rounds of stage 1, in which one client trains alone; 0: none.
+        initial_rounds: most rounds of stage 1, in which one client trains alone; 0: none. It can settle from the fifth
+            pruning on.
         initial_every: rounds between two prunings in stage 1.
         prune_every: rounds between two prunings in stage 2.
         prunable: ρ_0 in (0, 1].
@@ -65,7 +66,7 @@ class PruneFL(Algorithm):
         local: Local | None = None,
         norm: NormPolicy | None = None,
         structured: bool = False,
-        initial_rounds: int = 5,
+        initial_rounds: int = 10,
         initial_every: int = 1,
         prune_every: int = 50,
         prunable: float = 0.3,

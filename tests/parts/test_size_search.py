@@ -125,10 +125,10 @@ def test_sparse_kernels_make_weights_cost_their_macs(make_state, plan):
 
 def test_channels_by_gain_per_second(make_state, plan):
     """Units of a: 2 + 6 MACs each, of b: 4 + 3; c = 0 MACs, 1 s fixed. Unit 0 has the best gain per second, then 4."""
-    gains = doubles(16, 0, 0, 0, 7, 6, 0, 0, 0, 0)
+    gains, nothing = doubles(16, 0, 0, 0, 7, 6, 0, 0, 0, 0), {"c.bias": torch.zeros(3)}
     search = SizeSearch(structured=True, prunable=1.0, half_life=1e12)
     state = make_state(1)
-    search.revise(state, Scores(lambda: gains), RoundTime(1.0, 1.0, 0.0), Magnitude())
+    search.revise(state, Scores(lambda: gains, lambda: nothing), RoundTime(1.0, 1.0, 0.0), Magnitude())
     keep = search.extract(state, 0, search.ratio, Scores(lambda: gains)).keep
     # 16 / 8 = 2 > 0 / 1; then 7 / 7 = 1 < 16 / 9 ends it, and group b keeps its best.
     assert torch.nonzero(keep).flatten().tolist() == [0, 4]
@@ -139,6 +139,17 @@ def test_channels_by_gain_per_second(make_state, plan):
     assert torch.equal(again.extract(state, 3, 0.8, Scores(lambda: gains)).keep, keep)
 
 
+@pytest.mark.parametrize(("bias", "kept"), [(0.0, [0, 1, 4]), (0.5, [0, 4])])
+def test_channels_start_with_the_gain_of_what_is_never_pruned(make_state, bias, kept):
+    """Units 0 and 1 take 8 s each, c 1 s: 15 / 8 = 1.875 > 16 / 9, but with the three biases it is < 17.5 / 9."""
+    gains = doubles(16, 15, 0, 0, 7, 6, 0, 0, 0, 0)
+    scores = Scores(lambda: gains, lambda: GAINS | {"c.bias": torch.full((3,), bias)})
+    search = SizeSearch(structured=True, prunable=1.0, half_life=1e12)
+    search.revise(make_state(1), scores, RoundTime(1.0, 1.0, 0.0), Magnitude())
+    keep = search.extract(make_state(1), 0, search.ratio, scores).keep
+    assert torch.nonzero(keep).flatten().tolist() == kept
+
+
 def test_stages():
     search = SizeSearch(initial_rounds=4, initial_every=2, every=3)
     assert [search.is_initial(t) for t in range(6)] == [True] * 4 + [False] * 2
@@ -147,13 +158,25 @@ def test_stages():
 
 
 def test_stage_one_ends_when_the_size_settles(make_state):
-    """From the sixth revision on five comparisons are there; an unchanged map passes all."""
-    search = SizeSearch(initial_rounds=99, prunable=1e-9)
-    for t in range(1, 7):
+    """From the fifth revision on five comparisons are there; an unchanged map passes all."""
+    search = SizeSearch(prunable=1e-9)
+    for t in range(1, 6):
         assert search.is_initial(t)
         search.revise(make_state(t), given_scores(GAINS), RoundTime(1.0, 0.0, 1.0), Magnitude())
+    assert not search.is_initial(6)
+    assert [t for t in range(6, 120) if search.is_due(t)] == [56, 106]
+
+
+def test_the_first_revision_compares_with_the_full_size(make_state):
+    """1 to 0.6 is a change by 40 %: the five comparisons must come after it."""
+    gains = {name: torch.zeros_like(value) for name, value in GAINS.items()} | {"c.bias": torch.ones(3)}
+    search = SizeSearch()
+    for t in range(1, 7):
+        assert search.is_initial(t)
+        search.prunable = 0.4 if t == 1 else 1e-9
+        search.revise(make_state(t), given_scores(gains), RoundTime(1.0, 0.0, 1.0), Magnitude())
+    assert search.ratio > 0.3
     assert not search.is_initial(7)
-    assert [t for t in range(7, 120) if search.is_due(t)] == [57, 107]
 
 
 def parts(search):

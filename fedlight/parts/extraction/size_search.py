@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from fedlight.core.slots import Extraction, Importance, Part, Scores
-from fedlight.core.types import RoundState
+from fedlight.core.types import RoundState, State
 from fedlight.errors import ConfigError
 from fedlight.parts.extraction.greedy import greedy_set, protect, protected_share
 from fedlight.parts.extraction.masks import Kernels, Masks, maskable, masked_cost, on_device, unpack_bits, unpack_masks
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage, MaskCoverage
 from fedlight.submodels.keep import kept_counts
-from fedlight.submodels.structure import Cost
+from fedlight.submodels.structure import Cost, Structure
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class RoundTime:
 class SizeSearch(Extraction):
     """All clients share one map, revised by :func:`~fedlight.parts.extraction.greedy.greedy_set`.
 
+    Δ and T start with what is protected, and Δ with all that is never pruned (biases, for channels the output layer's).
     Weights: t_l of a weight of layer l is s_per_byte · 4 (what a bitmap adds) plus, with sparse kernels, s_per_mac ·
-    its MACs; Δ and T start with the protected weights, and Δ with biases and all that is never pruned. Channels:
-    a unit's gain is Σ g² over all entries that it owns, its time what a round loses without it; an entry between two
-    groups counts for both in gain and in time.
+    its MACs. Channels: a unit's gain is Σ g² over all entries that it owns, its time what a round loses without it; an
+    entry between two groups counts for both in gain and in time.
 
     Stage 1 lasts ``initial_rounds`` at most, is revised every ``initial_every`` rounds, and ends when the size has
-    changed by ``tolerance`` or less in five revisions in a row. From then on it is revised every ``every`` rounds.
+    changed by ``tolerance`` or less in five revisions in a row, the first of which compares with the full size. From
+    then on it is revised every ``every`` rounds.
 
     Args:
         structured: whole channels instead of single weights.
@@ -62,7 +63,7 @@ class SizeSearch(Extraction):
     def __init__(
         self,
         structured: bool = False,
-        initial_rounds: int = 5,
+        initial_rounds: int = 10,
         initial_every: int = 1,
         every: int = 50,
         prunable: float = 0.3,
@@ -136,7 +137,7 @@ class SizeSearch(Extraction):
         self.ratio = 1.0 - share
         if self.is_initial(state.round_idx):
             self._sizes.append(share)
-            recent = self._sizes[-6:]
+            recent = [1.0, *self._sizes][-6:]
             still = [abs(now / before - 1.0) <= self.tolerance for before, now in pairwise(recent)]
             if len(still) == 5 and all(still):
                 self._start = state.round_idx + 1
@@ -237,7 +238,8 @@ class SizeSearch(Extraction):
             times_s[group.units] = max(0.0, now_s - time.of(plan.costs.cost_of_counts(fewer)))
             flags[group.units] = protect(magnitudes[group.units], kept[group.units], prunable)
         start_s = time.of(plan.costs.cost_of_counts([0] * len(counts))) + float(times_s[flags].sum())
-        chosen = greedy_set(gain[~flags], times_s[~flags], float(gain[flags].sum()), start_s)
+        others = _never_pruned(scores.entries(), plan.structure)
+        chosen = greedy_set(gain[~flags], times_s[~flags], others + float(gain[flags].sum()), start_s)
         flags[~flags] = chosen
         self._keep_one(flags, gain, [group.size for group in plan.groups])
         return flags
@@ -247,3 +249,16 @@ class SizeSearch(Extraction):
         for part, gains in zip(flags.split_with_sizes(sizes), gain.split_with_sizes(sizes), strict=True):
             if not bool(part.any()):
                 part[int(gains.argmax())] = True
+
+
+def _never_pruned(gains: State, structure: Structure) -> float:
+    """Return Σ g² over the entries that no unit owns."""
+    total = 0.0
+    for name, gain in gains.items():
+        free = torch.ones_like(gain, dtype=torch.bool)
+        for dim, owners in enumerate(structure.axes.get(name, ())):
+            if owners is not None:
+                shape = [-1 if at == dim else 1 for at in range(gain.dim())]
+                free &= (owners < 0).to(gain.device).reshape(shape)
+        total += float(gain[free].sum(dtype=torch.float64))
+    return total

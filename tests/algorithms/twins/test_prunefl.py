@@ -37,6 +37,14 @@ def chosen(weights, masks, squares):
     return taken
 
 
+@pytest.mark.parametrize(("tolerance", "alone"), [(1.0, 6), (0.0, 10)])
+def test_a_settled_size_ends_stage_one_early(tolerance, alone):
+    """At the default length: no size changes by more than all of it, so the fifth pruning, in round 5, settles it."""
+    algorithm = PruneFL(tolerance=tolerance, prunable=PRUNABLE, fixed_s=FIXED_S, s_per_mac=0.0, s_per_byte=BYTE_S)
+    server = run(algorithm, 12)
+    assert [len(told) for told in server.told] == [1] * alone + [len(CLIENTS)] * (12 - alone)
+
+
 def test_equals_plain_loops():
     rounds = 12
     server = run(
