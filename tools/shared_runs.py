@@ -21,8 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from time_to_accuracy import first_crossing
+from time_to_accuracy import first_crossing, read_scalars
 
 from fedlight.core import tags
 
@@ -110,15 +109,6 @@ def _execute(run: Run) -> None:
     (run.folder / "done").write_text(f"{time.perf_counter() - started:.1f}\n")
 
 
-def _scalars(folder: Path) -> dict[str, dict[int, float]]:
-    found: dict[str, dict[int, float]] = {}
-    for events in sorted(folder.rglob("events.out.tfevents.*")):
-        log = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
-        for tag in log.Tags()["scalars"]:
-            found.setdefault(tag, {}).update({event.step: event.value for event in log.Scalars(tag)})
-    return found
-
-
 @dataclass(frozen=True)
 class _Row:
     rounds: int
@@ -130,7 +120,7 @@ class _Row:
 
 
 def _read(run: Run, arguments: argparse.Namespace) -> _Row | None:
-    scalars = _scalars(run.folder)
+    scalars = read_scalars(run.folder)
     times, accuracy = scalars.get(tags.SIMULATED_S, {}), scalars.get(ACCURACY, {})
     steps = [step for step in sorted(accuracy) if step in times and times[step] <= arguments.simulated_s * 1.1]
     if not steps:

@@ -15,16 +15,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedlight.core.tags import SIMULATED_S
 
 
-def read_curve(run: Path, tag: str) -> list[tuple[float, float]]:
-    """Return (simulated seconds, value) for every round in which ``tag`` was logged, over all event files of a run."""
-    times: dict[int, float] = {}
-    values: dict[int, float] = {}
+def read_scalars(run: Path, *tags: str) -> dict[str, dict[int, float]]:
+    """Return step to value by tag, over all event files of a run: of the tags named, or of all where none is."""
+    found: dict[str, dict[int, float]] = {tag: {} for tag in tags}
     for events in sorted(run.rglob("events.out.tfevents.*")):
         log = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
-        scalars = log.Tags()["scalars"]
-        for name, into in ((SIMULATED_S, times), (tag, values)):
-            if name in scalars:
-                into.update({event.step: event.value for event in log.Scalars(name)})
+        for tag in log.Tags()["scalars"]:
+            if not tags or tag in tags:
+                found.setdefault(tag, {}).update({event.step: event.value for event in log.Scalars(tag)})
+    return found
+
+
+def read_curve(run: Path, tag: str) -> list[tuple[float, float]]:
+    """Return (simulated seconds, value) for every round in which ``tag`` was logged, over all event files of a run."""
+    scalars = read_scalars(run, SIMULATED_S, tag)
+    times, values = scalars[SIMULATED_S], scalars[tag]
     return [(times[step], values[step]) for step in sorted(values) if step in times]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fedlight.core.types import Timing, Work
+from fedlight.core.types import Report, Timing, Work
 from fedlight.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
@@ -62,6 +62,14 @@ class TimeModel:
             self._moments[row] += (weight * np.stack([1.0 / weight, np.ones(3), x, y, x * x, x * y])).T
         if clients:
             self._refit()
+
+    def learn(self, reports: Sequence[Report]) -> None:
+        """Take in the times that finished clients report."""
+        self.observe(
+            [report.client for report in reports],
+            [report.work for report in reports],
+            [report.timing for report in reports],
+        )
 
     def predict_s(self, client: int, work: Work) -> float:
         """Return the seconds that a client takes for this work; 0 while no client was ever seen."""

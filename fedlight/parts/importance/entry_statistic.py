@@ -60,12 +60,12 @@ class EntryStatistic(Importance):
         """Return the same float64[num_units] for every client."""
         if not self._smoothed:
             return self._fallback.scores(state, client)
-        filled = {name: _filled(value) for name, value in self._smoothed.items()}
-        return self._reducer.normalize(self._reducer.reduce(state.plan.structure, filled.get), state.plan.groups)
+        known = self._known()
+        return self._reducer.normalize(self._reducer.reduce(state.plan.structure, known.get), state.plan.groups)
 
     def entries(self, state: RoundState, client: int) -> State:
         """Return the smoothed statistics, |θ| where there are none."""
-        known = {name: _filled(value) for name, value in self._smoothed.items()}
+        known = self._known()
         return {
             name: known.get(name, value).to(value.device)
             for name, value in self._fallback.entries(state, client).items()
@@ -100,6 +100,10 @@ class EntryStatistic(Importance):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._smoothed = {name: value.clone() for name, value in state["smoothed"].items()}
+
+    def _known(self) -> State:
+        """Return a statistic for every entry of the tensors that somebody has measured."""
+        return {name: _filled(value) for name, value in self._smoothed.items()}
 
 
 def _filled(value: Tensor) -> Tensor:

@@ -136,11 +136,7 @@ class TimeMatchedWork(LocalWork):
 
     def observe(self, reports: Sequence[Report]) -> None:
         """Learn how long clients take."""
-        self._model.observe(
-            [report.client for report in reports],
-            [report.work for report in reports],
-            [report.timing for report in reports],
-        )
+        self._model.learn(reports)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time model."""

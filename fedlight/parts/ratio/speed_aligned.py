@@ -85,11 +85,7 @@ class SpeedAligned(Ratio):
         ]
         if known and errors:
             self._metrics["ratio/time_error"] = float(np.mean(errors))
-        self._model.observe(
-            [report.client for report in reports],
-            [report.work for report in reports],
-            [report.timing for report in reports],
-        )
+        self._model.learn(reports)
         self.pace.observe(state, reports)
 
     def metrics(self) -> dict[str, float]:
