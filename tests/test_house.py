@@ -19,9 +19,11 @@ FLOORS = {
     "fedlight.tracking": 2,
     "fedlight.algorithms": 3,
     "fedlight.export": 4,
-    "fedlight.cli": 5,
+    "fedlight.report": 4,
+    "fedlight.compare": 5,
+    "fedlight.cli": 6,
 }
-HEAVY = ("flwr", "onnx", "onnxruntime", "onnxscript", "matplotlib", "sklearn", "pandas")
+HEAVY = ("flwr", "onnx", "onnxruntime", "onnxscript", "matplotlib", "sklearn", "pandas", "pyarrow", "scipy")
 
 
 def source_files():

@@ -1,0 +1,1 @@
+"""Reading finished runs, and what tables, pictures and a page say of them."""
