@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Contribution, Importance, Local, NormPolicy
+from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Schedule
+from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -13,7 +14,7 @@ from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import Magnitude
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
-from fedlight.parts.ratio import SpeedAligned, StagnationPace
+from fedlight.parts.ratio import SpeedAligned, StagnationPace, Unaligned
 from fedlight.parts.ratio.pace import Pace
 from fedlight.parts.schedule import Synchronous
 from fedlight.parts.selection import UniformSelection
@@ -41,6 +42,7 @@ class FedPace(Algorithm):
 
     Args:
         clients_per_round: clients drawn each round, uniformly; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         pace: None: :class:`~fedlight.parts.StagnationPace` from level .7 down to 0, then up to the slowest client's
@@ -48,10 +50,14 @@ class FedPace(Algorithm):
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
         contribution: how much an update counts; None: :class:`~fedlight.parts.SampleCount`, which beat cosine weights
             by far (docs/results/fashion_mnist.md).
+        aggregation: how updates merge; None: :class:`~fedlight.parts.CoverageMean`.
+        aligned: False: everyone gets the pace's level as ratio (:class:`~fedlight.parts.Unaligned`), and the
+            constants of the alignment, ``max_ratio`` to ``cost_model``, don't count.
         max_ratio: largest ratio given to anyone.
         hysteresis: relative distance from T* within which a client keeps its ratio.
         start_ratio: ratio of the first round, in which nobody's speed is known.
         forgetting: weight of an observed time after one more of the same client, in (0, 1].
+        cost_model: ``learned`` from observed times, or ``known``: the fleet's own, which no real server has.
         round_to: kept counts are multiples of this where a layer is large enough.
     """
 
@@ -59,32 +65,43 @@ class FedPace(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         pace: Pace | None = None,
         importance: Importance | None = None,
         contribution: Contribution | None = None,
+        aggregation: Aggregation | None = None,
+        aligned: bool = True,
         max_ratio: float = 0.95,
         hysteresis: float = 0.1,
         start_ratio: float = 0.8,
         forgetting: float = 0.9,
+        cost_model: Literal["learned", "known"] = "learned",
         round_to: int = 8,
     ) -> None:
-        super().__init__(
-            selection=UniformSelection(),
-            ratio=SpeedAligned(
-                pace or StagnationPace(end_quantile=1.0),
+        if schedule is not None and clients_per_round is not None:
+            raise ConfigError("clients_per_round and schedule both say when the server moves: give one of them")
+        pace = pace or StagnationPace(end_quantile=1.0)
+        ratio: Ratio = Unaligned(pace)
+        if aligned:
+            ratio = SpeedAligned(
+                pace,
                 max_ratio,
                 hysteresis=hysteresis,
                 start_ratio=start_ratio,
                 forgetting=forgetting,
-            ),
+                cost_model=cost_model,
+            )
+        super().__init__(
+            selection=UniformSelection(),
+            ratio=ratio,
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),
             local=local or LeanLoop(epochs=1),
             norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=contribution or SampleCount(),
-            aggregation=CoverageMean(),
-            schedule=Synchronous(clients_per_round),
+            aggregation=aggregation or CoverageMean(),
+            schedule=schedule or Synchronous(clients_per_round),
         )

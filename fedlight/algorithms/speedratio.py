@@ -43,6 +43,7 @@ class SpeedRatio(Algorithm):
             and nobody trains all of it at once.
         max_ratio: largest ratio given to anyone.
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
+        cost_model: ``learned`` from observed times, or ``known``: the fleet's own, which no real server has.
         round_to: kept counts are multiples of this where a layer is large enough.
     """
 
@@ -56,11 +57,12 @@ class SpeedRatio(Algorithm):
         min_ratio: float = 0.3,
         max_ratio: float = 0.95,
         importance: Importance | None = None,
+        cost_model: Literal["learned", "known"] = "learned",
         round_to: int = 8,
     ) -> None:
         super().__init__(
             selection=UniformSelection(),
-            ratio=SpeedAligned(ConstantPace(min_ratio, target), max_ratio),
+            ratio=SpeedAligned(ConstantPace(min_ratio, target), max_ratio, cost_model=cost_model),
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),
             local=local or LeanLoop(epochs=1),

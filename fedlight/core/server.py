@@ -215,6 +215,7 @@ class Server(pl.LightningModule):
             price=self._price,
             desk=self._desk,
             contributions=dict(self.contributions),
+            expected_s=lambda client, work: self.fleet.expected_timing(client, work, self.clock.now_s).total_s,
         )
 
     def _price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:

@@ -388,6 +388,17 @@ class Fleet(Part):
     def timing(self, client: int, work: Work, round_idx: int) -> Timing:
         """Return the simulated seconds that this work takes; noise depends on (seed, round, client) alone."""
 
+    def expected_timing(self, client: int, work: Work, now_s: float) -> Timing:
+        """Return the median of :meth:`timing` over noise, at this simulated time: what a ``known`` cost model reads.
+
+        Raises:
+            ConfigError: here: this fleet doesn't tell.
+        """
+        raise ConfigError(
+            f"{type(self).__name__} doesn't tell how long work is expected to take: fill its expected_timing, or let "
+            "the cost model be learned"
+        )
+
     @abstractmethod
     def device(self, client: int) -> str:
         """Return the name of the client's device class."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlight.core import tags
-from fedlight.errors import DataError
+from fedlight.errors import ConfigError, DataError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
 
@@ -256,6 +256,10 @@ class Job:
         return self.dispatched_s + self.timing.total_s
 
 
+def _unknown_s(client: int, work: Work) -> float:
+    raise ConfigError("nobody knows how long work takes here: let the cost model be learned, not known")
+
+
 @dataclass(frozen=True)
 class RoundState:
     """What the server knows when it decides; parts read it and never write.
@@ -270,6 +274,8 @@ class RoundState:
         price: (client, ratio, share, level) to the work that a submodel at that ratio means for that client.
         contributions: the last contribution score of every client that ever had one.
         desk: the server's own data at work; None where it holds none.
+        expected_s: (client, work) to the seconds that the fleet's simulation expects, without a round's noise. No real
+            server has it: it is for cost models that are called ``known``.
     """
 
     round_idx: int
@@ -281,6 +287,7 @@ class RoundState:
     price: Price
     contributions: Mapping[int, float] = field(default_factory=dict)
     desk: ServerDesk | None = None
+    expected_s: Callable[[int, Work], float] = _unknown_s
 
 
 @dataclass(frozen=True)

@@ -119,14 +119,20 @@ class DeviceFleet(Fleet):
 
     def timing(self, client: int, work: Work, round_idx: int) -> Timing:
         """Return the simulated seconds of this work; noise depends on (seed, round, client) alone."""
-        entry = self.classes[int(self._kind[client])]
-        noise = 1.0
-        if entry.noise:
-            noise = math.exp(entry.noise * numpy_generator(self._seed, round_idx, client, "fleet").standard_normal())
+        median = self.expected_timing(client, work, 0.0)
+        spread = self.classes[int(self._kind[client])].noise
+        if not spread:
+            return median
+        noise = math.exp(spread * numpy_generator(self._seed, round_idx, client, "fleet").standard_normal())
+        return Timing(noise * median.download_s, noise * median.compute_s, noise * median.upload_s)
+
+    def expected_timing(self, client: int, work: Work, now_s: float) -> Timing:
+        """Return the seconds without noise, whose median is 1; the same at all times."""
+        latency_s = self.classes[int(self._kind[client])].latency_s
         return Timing(
-            download_s=noise * (entry.latency_s + 8 * work.download_bytes / float(self._down_bits_per_s[client])),
-            compute_s=noise * work.macs / float(self._macs_per_s[client]),
-            upload_s=noise * (entry.latency_s + 8 * work.upload_bytes / float(self._up_bits_per_s[client])),
+            download_s=latency_s + 8 * work.download_bytes / float(self._down_bits_per_s[client]),
+            compute_s=work.macs / float(self._macs_per_s[client]),
+            upload_s=latency_s + 8 * work.upload_bytes / float(self._up_bits_per_s[client]),
         )
 
     def device(self, client: int) -> str:

@@ -67,6 +67,7 @@ from fedlight.parts.ratio import (
     SpeedAligned,
     StagnationPace,
     Thompson,
+    Unaligned,
     UnimodalUCB,
 )
 from fedlight.parts.ratio.searched import SearchedRatio
@@ -151,6 +152,7 @@ __all__ = [
     "TopK",
     "TrainerLoop",
     "TruncatedMonteCarlo",
+    "Unaligned",
     "Uniform",
     "UniformRatios",
     "UniformSelection",

@@ -77,3 +77,33 @@ def test_constants_shown_are_those_given(capsys):
         "init_args": {"low": 0.0, "high": 0.8, "discount": 0.9, "granularity": 0.05, "bonus_scale": 1.0, "by": "round"},
     }
     assert made["local"]["init_args"]["epochs"] == 7
+
+
+SWITCHES = {
+    "--A.pace ScheduledPace": ("ratio", "pace", "ScheduledPace"),
+    "--A.pace BanditPace": ("ratio", "pace", "BanditPace"),
+    "--A.pace ConstantPace": ("ratio", "pace", "ConstantPace"),
+    "--A.aligned false": ("ratio", None, "Unaligned"),
+    "--A.cost_model known": ("ratio", "cost_model", "known"),
+    "--A.aggregation ResidualRecovery": ("aggregation", None, "ResidualRecovery"),
+    "--A.importance PrefixOrder": ("importance", None, "PrefixOrder"),
+    "--A.importance MixedImportance": ("importance", None, "MixedImportance"),
+    "--A.importance Magnitude --A.importance.p 1 --A.importance.reduction first": ("importance", "reduction", "first"),
+    "--A.contribution CosineGradient": ("contribution", None, "CosineGradient"),
+    "--A.schedule Synchronous --A.schedule.clients_per_round 7": ("schedule", "clients_per_round", 7),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_every_module_of_fedpace_can_be_exchanged(switch, capsys):
+    slot, constant, value = SWITCHES[switch]
+    arguments = switch.replace("--A.", "--model.algorithm.").split()
+    part = yaml.safe_load(printed(capsys, "--model.algorithm", "FedPace", *arguments)[1])["init_args"][slot]
+    found = part if constant is None else part["init_args"][constant]
+    assert (found["class_path"] if isinstance(found, dict) else found) == value
+
+
+def test_what_says_twice_when_the_server_moves_is_refused(capsys):
+    given = ["--model.algorithm.clients_per_round", "3", "--model.algorithm.schedule", "Synchronous"]
+    assert main(["fit", "--config", CONFIG, "--model.algorithm", "FedPace", *given, *TOY]) != 0
+    assert "clients_per_round and schedule both say when the server moves" in capsys.readouterr().err

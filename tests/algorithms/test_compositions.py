@@ -13,9 +13,11 @@ from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Scores
 from fedlight.core.types import Timing
 from fedlight.errors import ConfigError
+from fedlight.fleet import DeviceClass, DeviceFleet
 from fedlight.parts import (
     AbsoluteChange,
     ClientStatistic,
+    ConstantPace,
     Fixed,
     LeanLoop,
     Magnitude,
@@ -250,3 +252,22 @@ def test_client_statistics_reach_the_scores():
     scores = algorithm.importance.scores(server.round_state(), 0)
     assert bool(algorithm.importance.state_dict()["seen"].all())
     assert not torch.equal(scores, Magnitude().scores(server.round_state(), 0))
+
+
+def test_a_known_cost_model_aligns_from_the_first_round_on():
+    """No noise, no latency: what is learned from one round is what the fleet knew before it."""
+    speeds = {"fast": 1e4, "slow": 2e3}
+    fleet = DeviceFleet([DeviceClass(name, 1, speed, 1e6, 1e6) for name, speed in speeds.items()])
+    pace = {"pace": ConstantPace(0.3), "round_to": 1}
+    known, learned = (
+        [{report.client: report.ratio for report in record.reports} for record in fit(algorithm, 3, fleet).records]
+        for algorithm in (FedPace(cost_model="known", **pace), FedPace(cost_model="learned", start_ratio=0.9, **pace))
+    )
+    assert set(learned[0].values()) == {0.9}
+    assert known[0] == known[1] == learned[1] == learned[2]
+    assert min(known[0].values()) == 0.3 < max(known[0].values())
+
+
+def test_without_alignment_a_round_waits_for_the_slowest():
+    records = fit(FedPace(pace=ConstantPace(0.25), aligned=False), 2).records
+    assert {report.ratio for record in records for report in record.reports} == {0.25}

@@ -55,6 +55,13 @@ def test_the_prototypes_fleet_gives_the_prototypes_times():
     assert {row.device: row.num_clients for row in fleet.describe()} == {"fast": 7, "medium": 7, "slow": 6}
 
 
+def test_what_is_expected_is_the_median_of_what_happens():
+    work, noisy = Work(1e9, 10**6, 10**6), ready(Homogeneous(noise=0.2), 5)
+    times = [noisy.timing(3, work, round_idx).total_s for round_idx in range(1001)]
+    assert np.median(times) == pytest.approx(noisy.expected_timing(3, work, 9.5).total_s, rel=0.03)
+    assert noisy.expected_timing(3, work, 0.0) == ready(Homogeneous(), 5).timing(3, work, 7)
+
+
 def test_noise_stretches_the_whole_round_and_is_log_normal():
     work = Work(1e9, 10**6, 10**6)
     noisy, quiet = ready(Homogeneous(noise=0.2), 5), ready(Homogeneous(), 5)

@@ -4,7 +4,7 @@ import pytest
 
 from fedlight.core.types import Timing, Work
 from fedlight.errors import ConfigError
-from fedlight.parts.ratio import ConstantPace, Fixed, PerLevel, RandomChoice, SpeedAligned
+from fedlight.parts.ratio import ConstantPace, Fixed, PerLevel, RandomChoice, SpeedAligned, StagnationPace, Unaligned
 
 LEVELS = [0.0, 0.5, 0.75]
 
@@ -103,6 +103,49 @@ def test_everyone_gets_the_largest_submodel_that_meets_the_target(target, pace_s
             assert times[client] <= target_s * (1 + 1e-6)
     assert part.metrics()["ratio/target_s"] == pytest.approx(target_s)
     assert part.metrics()["ratio/time_error"] < 1e-6
+
+
+def known_s(client, work):
+    return true_s(client, work).total_s
+
+
+def test_a_learned_cost_model_comes_to_the_known_one(make_state, make_report):
+    """Times carry no noise and no latency, so one look at every client tells all."""
+    learned, known = (SpeedAligned(ConstantPace(0.3), hysteresis=0.0, cost_model=kind) for kind in ("learned", "known"))
+    told = make_state(0, expected_s=known_s)
+    at_once = known.choose(told, list(SPEEDS))
+    assert learned.choose(told, list(SPEEDS)) == dict.fromkeys(SPEEDS, 0.5)
+    target_s = known_s(0, told.price(0, 0.3))
+    assert at_once == {client: largest_that_meets(make_state, client, target_s, low=0.3) for client in SPEEDS}
+    assert play(learned, make_state, make_report, rounds=2)[0] == at_once
+
+
+def test_a_known_cost_model_ignores_the_noise(make_state, make_report):
+    part = SpeedAligned(ConstantPace(0.3), hysteresis=0.0, cost_model="known")
+    state = make_state(0, expected_s=known_s)
+    before = part.choose(state, list(SPEEDS))
+    works = {client: state.price(client, before[client]) for client in SPEEDS}
+    noisy = [Timing(0.0, 2 * known_s(client, works[client]), 0.0) for client in SPEEDS]
+    part.observe(state, [make_report(n, before[n], work=works[n], timing=noisy[n]) for n in SPEEDS])
+    assert part.metrics()["ratio/time_error"] == pytest.approx(0.5)  # half of what was seen was expected
+    assert part.choose(make_state(1, expected_s=known_s), list(SPEEDS)) == before
+
+
+def test_a_cost_model_that_nobody_can_know_is_refused(make_state):
+    with pytest.raises(ConfigError, match="cost_model='guessed'"):
+        SpeedAligned(cost_model="guessed")
+    with pytest.raises(ConfigError, match="let the cost model be learned"):
+        SpeedAligned(cost_model="known").choose(make_state(), [0])
+
+
+def test_without_alignment_everyone_gets_the_level(make_state, make_report):
+    part, restarted = (Unaligned(StagnationPace(start=0.6, step=0.2, patience=1)) for _ in range(2))
+    for round_idx, level in enumerate((0.6, 0.6, 0.4)):
+        state = make_state(round_idx)
+        assert part.choose(state, [3, 0]) == {3: level, 0: level}
+        part.observe(state, [make_report(0, metrics={"train/loss": 1.0})])
+    restarted.load_state_dict(part.state_dict())
+    assert restarted.choose(make_state(3), [1]) == part.choose(make_state(3), [1]) == {1: 0.4}
 
 
 def test_the_level_sets_the_pace(make_state, make_report):

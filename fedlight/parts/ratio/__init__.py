@@ -7,6 +7,7 @@ from fedlight.parts.ratio.per_client import PerClient
 from fedlight.parts.ratio.reward import Reward
 from fedlight.parts.ratio.shared import Shared
 from fedlight.parts.ratio.speed_aligned import SpeedAligned
+from fedlight.parts.ratio.unaligned import Unaligned
 
 __all__ = [
     "EUCB",
@@ -26,5 +27,6 @@ __all__ = [
     "SpeedAligned",
     "StagnationPace",
     "Thompson",
+    "Unaligned",
     "UnimodalUCB",
 ]

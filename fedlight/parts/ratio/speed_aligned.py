@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 
 from fedlight.core.slots import Ratio
-from fedlight.core.types import Report, RoundState
+from fedlight.core.types import Report, RoundState, Work
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.fixed import check_ratio
 from fedlight.parts.ratio.pace import ConstantPace, Pace
@@ -21,12 +21,13 @@ class SpeedAligned(Ratio):
 
     T* = quantile over the cohort of T_n(level), level and quantile coming from a pace; α_n = the smallest ratio on the
     grid 0, ``step``, 2 ``step``, ..., max_ratio with T_n(α_n) ≤ T*, and ``max_ratio`` where none has. T_n comes from a
-    :class:`~fedlight.parts.time_model.TimeModel` that learns from the times of finished clients.
+    :class:`~fedlight.parts.time_model.TimeModel` that learns from the times of finished clients, or, for an ablation,
+    from the fleet's own device profiles (``cost_model="known"``: no real server has them).
 
     A client that has time for the full model gets it. Another one keeps its ratio of last time while that is predicted
-    to end within ``hysteresis`` of T*, so noise in times doesn't redraw maps. A cohort in which nobody was ever seen
-    (the first) gets ``start_ratio``, clients that were never seen in a later one are taken for the median of those that
-    were.
+    to end within ``hysteresis`` of T*, so noise in times doesn't redraw maps. Under a learned model a cohort in which
+    nobody was ever seen (the first) gets ``start_ratio``, clients that were never seen in a later one are taken for the
+    median of those that were.
 
     Args:
         pace: how fast rounds shall be; None: :class:`~fedlight.parts.ConstantPace`.
@@ -35,6 +36,7 @@ class SpeedAligned(Ratio):
         hysteresis: relative distance from T* at which a client keeps its ratio, >= 0.
         start_ratio: ratio while nothing is known, in [0, 1).
         forgetting: see :class:`~fedlight.parts.time_model.TimeModel`.
+        cost_model: ``learned``, or ``known``: the fleet's expected time of the work, without noise.
     """
 
     def __init__(
@@ -45,7 +47,10 @@ class SpeedAligned(Ratio):
         hysteresis: float = 0.1,
         start_ratio: float = 0.5,
         forgetting: float = 0.9,
+        cost_model: Literal["learned", "known"] = "learned",
     ) -> None:
+        if cost_model not in ("learned", "known"):
+            raise ConfigError(f"cost_model={cost_model!r} is not one of 'learned', 'known'")
         if not 0.0 < step < 1.0:
             raise ConfigError(f"step={step} is outside (0, 1): it is the distance of the ratios to choose from")
         if not hysteresis >= 0.0:
@@ -57,6 +62,7 @@ class SpeedAligned(Ratio):
         self._grid = [round(index * step, 6) for index in range(int(round(self.max_ratio / step, 6)) + 1)]
         if self._grid[-1] < self.max_ratio:
             self._grid.append(self.max_ratio)
+        self._knows = cost_model == "known"
         self._model = TimeModel(forgetting)
         self._ratios: dict[int, float] = {}
         self._metrics: dict[str, float] = {}
@@ -64,7 +70,7 @@ class SpeedAligned(Ratio):
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the ratio that brings every client to T*."""
         tempo = self.pace.tempo(state)
-        if not len(self._model):
+        if not self._knows and not len(self._model):
             return dict.fromkeys(cohort, min(self.start_ratio, self.max_ratio))
         if not cohort:
             return {}
@@ -77,15 +83,12 @@ class SpeedAligned(Ratio):
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn the times of the clients that have just finished, accepted or not, and let the pace learn."""
-        known = bool(len(self._model))
-        errors = [
-            abs(self._model.predict_s(report.client, report.work) / report.timing.total_s - 1.0)
-            for report in reports
-            if report.timing.total_s > 0
-        ]
-        if known and errors:
+        told = [report for report in reports if report.timing.total_s > 0]
+        if told and (self._knows or len(self._model)):
+            errors = [abs(self._work_s(state, one.client, one.work) / one.timing.total_s - 1.0) for one in told]
             self._metrics["ratio/time_error"] = float(np.mean(errors))
-        self._model.learn(reports)
+        if not self._knows:
+            self._model.learn(reports)
         self.pace.observe(state, reports)
 
     def metrics(self) -> dict[str, float]:
@@ -109,7 +112,10 @@ class SpeedAligned(Ratio):
         self._metrics = dict(state["metrics"])
 
     def _predict_s(self, state: RoundState, client: int, ratio: float) -> float:
-        return self._model.predict_s(client, state.price(client, ratio))
+        return self._work_s(state, client, state.price(client, ratio))
+
+    def _work_s(self, state: RoundState, client: int, work: Work) -> float:
+        return state.expected_s(client, work) if self._knows else self._model.predict_s(client, work)
 
     def _align(self, state: RoundState, client: int, target_s: float) -> float:
         """Bisect the grid: a higher ratio never takes longer."""
