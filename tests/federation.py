@@ -13,7 +13,7 @@ from torch import nn
 
 import fedlight.algorithms
 from fedlight.core import Server
-from fedlight.core.slots import Fleet
+from fedlight.core.fleet import Fleet
 from fedlight.core.types import Timing
 from fedlight.data import DirichletByClass, DirichletByClient, FederatedDataModule, Source, Splits, TensorExamples
 

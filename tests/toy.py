@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from fedlight.core.slots import Fleet
+from fedlight.core.fleet import Fleet
 from fedlight.core.types import ClientData, FederatedData, Timing
 
 SIZES = (4, 8, 12, 6)

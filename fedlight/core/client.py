@@ -44,7 +44,7 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
         result = task.local.fit(module, data, task)
         update = _update(task, module, trainable, result, data.num_examples)
         if task.summarise is not None:
-            update.summary = task.summarise(module, data, task.seed)
+            update.summary = task.summarise(module, data)
     return update if task.compression is None else task.compression.encode(update, task)
 
 

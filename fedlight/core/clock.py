@@ -1,13 +1,16 @@
-"""The virtual clock: a queue of jobs ordered by the simulated time at which they are back."""
+"""The virtual clock: a queue of jobs ordered by the simulated time at which the server hears of them."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping
-from dataclasses import asdict
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from fedlight.core.types import Job, Timing, Update, Work
+from fedlight.errors import CheckpointError
 from fedlight.submodels.coverage import coverage_from_state
 from fedlight.submodels.structure import Structure
 
@@ -15,7 +18,9 @@ from fedlight.submodels.structure import Structure
 class Clock:
     """Discrete-event queue of the jobs in flight.
 
-    Ties in time are broken by the order of dispatch, so the same run gives the same order everywhere.
+    An event is a result that is back, or the moment at which a client or its connection is gone. Ties in time are
+    broken by the order of dispatch, so the same run gives the same order everywhere. An event costs O(log of the jobs
+    in flight), and memory grows with those alone.
 
     Attributes:
         now_s: simulated seconds since the start of the run.
@@ -25,23 +30,58 @@ class Clock:
         self.now_s = 0.0
         self._queue: list[tuple[float, int, Job]] = []
         self._num_pushed = 0
+        self._busy: Counter[int] = Counter()
+        self._lost: list[Job] = []
 
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def busy(self) -> Collection[int]:
+        """Clients at work."""
+        return self._busy.keys()
+
     def push(self, job: Job) -> None:
         """Put a job in flight."""
-        heapq.heappush(self._queue, (job.finish_s, self._num_pushed, job))
+        heapq.heappush(self._queue, (job.event_s, self._num_pushed, job))
         self._num_pushed += 1
+        self._busy[job.client] += 1
 
-    def pop(self) -> Job:
-        """Let time run to the next return and return that job; raises IndexError when none is in flight."""
-        finish_s, _, job = heapq.heappop(self._queue)
-        self.now_s = max(self.now_s, finish_s)
-        return job
+    def next_return(self, until_s: float = math.inf) -> Job | None:
+        """Let time run to the next result that is back, and return that job.
+
+        Jobs that are lost on the way are taken out (:meth:`take_lost`). None if no result is back by ``until_s``, which
+        is then the time, or if no job is left, with the time at the last loss.
+        """
+        while self._queue and self._queue[0][0] <= until_s:
+            event_s, _, job = heapq.heappop(self._queue)
+            self._free(job)
+            self.now_s = max(self.now_s, event_s)
+            if job.lost_s is None:
+                return job
+            self._lost.append(job)
+        if self._queue:
+            self.now_s = max(self.now_s, until_s)
+        return None
+
+    def wait_until(self, time_s: float) -> None:
+        """Let time run with nobody at work."""
+        self.now_s = max(self.now_s, time_s)
+
+    def cancel(self, cause: str) -> None:
+        """Give up all jobs in flight, now: they count as lost by this cause."""
+        for job in self.jobs():
+            self._lost.append(replace(job, lost_s=self.now_s, cause=cause, update=None))
+        self._queue.clear()
+        self._busy.clear()
+
+    def take_lost(self) -> list[Job]:
+        """Return the jobs lost since the last call, in the order of their loss."""
+        lost, self._lost = self._lost, []
+        return lost
 
     def jobs(self) -> list[Job]:
-        """Return the jobs in flight, in the order in which they will be back."""
+        """Return the jobs in flight, in the order in which the server will hear of them."""
         return [job for _, _, job in sorted(self._queue, key=lambda entry: entry[:2])]
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,38 +89,46 @@ class Clock:
         return {"now_s": self.now_s, "jobs": [_job_state(job) for job in self.jobs()]}
 
     def load_state_dict(self, state: Mapping[str, Any], structure: Structure) -> None:
-        """Take back what :meth:`state_dict` returned; the index maps refer to ``structure``."""
+        """Take back what :meth:`state_dict` returned; the index maps refer to ``structure``.
+
+        Raises:
+            CheckpointError: the jobs are of a format that this version doesn't read.
+        """
         self.now_s = state["now_s"]
-        self._queue = []
+        self._queue, self._lost = [], []
+        self._busy.clear()
         for saved in state["jobs"]:
-            self.push(_job_from_state(saved, structure))
+            try:
+                self.push(_job_from_state(saved, structure))
+            except (KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"the checkpoint holds jobs in flight in a format of another version of fedlight ({error}); start "
+                    "from its weights with model.init_weights"
+                ) from error
+
+    def _free(self, job: Job) -> None:
+        self._busy[job.client] -= 1
+        if not self._busy[job.client]:
+            del self._busy[job.client]
 
 
 def _job_state(job: Job) -> dict[str, Any]:
     return {
-        "client": job.client,
-        "round_idx": job.round_idx,
-        "ratio": job.ratio,
+        **vars(job),
         "coverage": job.coverage.state_dict(),
         "work": asdict(job.work),
         "timing": asdict(job.timing),
-        "dispatched_s": job.dispatched_s,
         "update": None if job.update is None else vars(job.update),
-        "share": job.share,
-        "level": job.level,
     }
 
 
 def _job_from_state(state: Mapping[str, Any], structure: Structure) -> Job:
     return Job(
-        client=state["client"],
-        round_idx=state["round_idx"],
-        ratio=state["ratio"],
-        coverage=coverage_from_state(structure, state["coverage"]),
-        work=Work(**state["work"]),
-        timing=Timing(**state["timing"]),
-        dispatched_s=state["dispatched_s"],
-        update=None if state["update"] is None else Update(**state["update"]),
-        share=state["share"],
-        level=state["level"],
+        **{
+            **state,
+            "coverage": coverage_from_state(structure, state["coverage"]),
+            "work": Work(**state["work"]),
+            "timing": Timing(**state["timing"]),
+            "update": None if state["update"] is None else Update(**state["update"]),
+        }
     )

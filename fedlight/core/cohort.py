@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor, nn
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.client import run_client
@@ -15,9 +17,23 @@ from fedlight.core.coalitions import Coalitions, Member
 from fedlight.core.memory import ClientMemory
 from fedlight.core.modules import ThinModules
 from fedlight.core.processes import Processes
-from fedlight.core.types import ClientTask, FederatedData, Job, Report, RoundState, State, Update
+from fedlight.core.seeds import derive_seed
+from fedlight.core.types import (
+    ClientData,
+    ClientTask,
+    FederatedData,
+    Job,
+    Report,
+    RoundState,
+    State,
+    Summarise,
+    Update,
+)
 from fedlight.errors import UnsupportedClientError
 from fedlight.submodels import SubmodelPlan
+
+JobKey = tuple[int, int, int]
+"""What tells jobs apart: :attr:`fedlight.core.types.Job.key`."""
 
 
 @dataclass
@@ -74,14 +90,14 @@ class Cohort:
         metrics only those that aren't finite are left out.
         """
         parts, reduce = self._parts, self._processes.reduce
-        weights = parts.contribution.weights(state, [job.client for job in finished])
+        weights = self._weights(state, finished)
         parts.importance.begin(state, finished)
         parts.contribution.begin(state)
         spare = copy.deepcopy(parts.aggregation) if parts.contribution.needs == "all" else None
         parts.aggregation.begin(state, finished)
-        counted = [job for job in finished if weights[job.client] > 0]
+        counted = [job for job in finished if weights[job.key] > 0]
         with_buffers = {job.key for job in parts.norm.merged(counted)}
-        returned: dict[tuple[int, float], _Returned] = {}
+        returned: dict[JobKey, _Returned] = {}
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
             update = self._train(state, job, torch_device)
@@ -91,12 +107,12 @@ class Cohort:
             if not returned[job.key].accepted:
                 continue
             self._memory.put(job, update)
-            if weights[job.client] == 0:
+            if weights[job.key] == 0:
                 continue
             parts.importance.add(job.coverage, update)
-            parts.contribution.add(job.coverage, update, weights[job.client])
+            parts.contribution.add(job.coverage, update, weights[job.key])
             merged = update if job.key in with_buffers else replace(update, buffers={})
-            parts.aggregation.add(job.coverage, merged, weights[job.client])
+            parts.aggregation.add(job.coverage, merged, weights[job.key])
             if parts.contribution.needs != "nothing":
                 kept.append((job, replace(update, memory={})))  # it is stored, and nobody else's business
         parts.importance.finish(reduce)
@@ -112,7 +128,7 @@ class Cohort:
             gathered = self._processes.gather({job.key: update for job, update in kept})
             updates = {key: _moved(update, torch_device) for key, update in gathered.items()}
             members = [
-                Member(job, updates[job.key], weights[job.client], job.key in with_buffers)
+                Member(job, updates[job.key], weights[job.key], job.key in with_buffers)
                 for job in finished
                 if job.key in updates
             ]
@@ -122,14 +138,20 @@ class Cohort:
         return aggregate, _reports(state, finished, weights, everything)
 
     def settle(self, state: RoundState, in_flight: Sequence[Job], torch_device: torch.device) -> None:
-        """Compute the updates of jobs still in flight, before the weights that they started from are gone."""
-        waiting = [job for job in in_flight if job.update is None]
+        """Compute the updates of jobs that will be back, before the weights that they started from are gone."""
+        waiting = [job for job in in_flight if job.update is None and job.lost_s is None]
         own = {job.key: self._train(state, job, torch_device) for job in self._processes.share(waiting)}
         updates = self._processes.gather(own)
         for job in waiting:
             job.update = _moved(updates[job.key], torch_device)
 
-    def _refuse_untrained(self, state: RoundState, returned: Mapping[tuple[int, float], _Returned]) -> None:
+    def _weights(self, state: RoundState, finished: Sequence[Job]) -> dict[JobKey, float]:
+        """Return every job's weight: its client's, discounted by the versions that it is late."""
+        of_clients = self._parts.contribution.weights(state, list(dict.fromkeys(job.client for job in finished)))
+        discount = self._parts.schedule.discount
+        return {job.key: of_clients[job.client] * discount(state.round_idx - job.round_idx) for job in finished}
+
+    def _refuse_untrained(self, state: RoundState, returned: Mapping[JobKey, _Returned]) -> None:
         """Refuse a module that skips every batch of every client; once one has taken a step, skipping is its right."""
         self._has_trained |= any(back.trained for back in returned.values())
         if returned and not self._has_trained:
@@ -144,10 +166,11 @@ class Cohort:
             return job.update
         parts = self._parts
         start = parts.download.weights(state, job.client)
+        summary = parts.contribution.summary(job.client)
         task = ClientTask(
             client=job.client,
             round_idx=job.round_idx,
-            seed=state.seed,
+            seed=_client_seed(state, job),
             # A full model is read where it is: the copy would cost as much as a step of a small network.
             weights=start if job.coverage.is_full else job.coverage.slice(start),
             masks=job.coverage.masks,
@@ -159,10 +182,25 @@ class Cohort:
             share=job.share,
             level=job.level,
             memory=self._memory.get(job.client, job.coverage),
-            summarise=parts.contribution.summary(job.client),
+            summarise=None if summary is None else partial(_summarised, summary, state.seed),
         )
         module = self._thin_modules.get(job.coverage, torch_device)
-        return run_client(task, module, self._data.client(job.client))
+        update = run_client(task, module, self._data.client(job.client))
+        if parts.aggregation.needs_start:
+            # A full model's task reads the global weights where they are, and those move on.
+            update.start = {name: task.weights[name].clone() for name in update.delta}
+        return update
+
+
+def _client_seed(state: RoundState, job: Job) -> int:
+    """Return the seed of the client's draws; a second job from one version isn't the first over again."""
+    if not job.repeat:
+        return state.seed
+    return derive_seed(state.seed, job.round_idx, job.client, f"repeat/{job.repeat}")
+
+
+def _summarised(summary: Summarise, seed: int, module: nn.Module, data: ClientData) -> Tensor:
+    return summary(module, data, seed)
 
 
 def _moved(update: Update, torch_device: torch.device) -> Update:
@@ -172,7 +210,8 @@ def _moved(update: Update, torch_device: torch.device) -> Update:
         return {name: value.to(torch_device) for name, value in state.items()}
 
     statistics = {name: there(state) for name, state in update.statistics.items()}
-    return replace(update, delta=there(update.delta), buffers=there(update.buffers), statistics=statistics)
+    start = None if update.start is None else there(update.start)
+    return replace(update, delta=there(update.delta), buffers=there(update.buffers), statistics=statistics, start=start)
 
 
 def _is_trained(update: Update) -> bool:
@@ -183,11 +222,11 @@ def _is_trained(update: Update) -> bool:
 def _reports(
     state: RoundState,
     finished: Sequence[Job],
-    weights: dict[int, float],
-    returned: dict[tuple[int, float], _Returned],
+    weights: dict[JobKey, float],
+    returned: dict[JobKey, _Returned],
 ) -> list[Report]:
     """Return one report per finished job, with weights normalised over the accepted ones."""
-    total = sum(weights[job.client] for job in finished if returned[job.key].accepted) or 1.0
+    total = sum(weights[job.key] for job in finished if returned[job.key].accepted) or 1.0
     reports = []
     for job in finished:
         back = returned[job.key]
@@ -201,13 +240,16 @@ def _reports(
                 finish_s=job.finish_s,
                 num_examples=int(state.num_examples[job.client]),
                 metrics=back.metrics,
-                weight=weights[job.client] / total if back.accepted else 0.0,
+                weight=weights[job.key] / total if back.accepted else 0.0,
                 contribution=back.score,
                 accepted=back.accepted,
                 upload_bytes=back.upload_bytes,
                 num_steps=back.num_steps,
                 share=job.share,
                 level=job.level,
+                dispatched_s=job.dispatched_s,
+                staleness=state.round_idx - job.round_idx,
+                energy_j=job.energy_j,
             )
         )
     return reports

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,14 +16,15 @@ from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_c
 from fedlight.core.clock import Clock
 from fedlight.core.cohort import Cohort
 from fedlight.core.desk import ServerDesk
+from fedlight.core.dispatcher import Dispatcher
 from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
+from fedlight.core.fleet import Fleet
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
-from fedlight.core.slots import Fleet, Scores
-from fedlight.core.types import FederatedData, Job, Report, RoundRecord, RoundState, State, Work
+from fedlight.core.round_record import RoundRecord
+from fedlight.core.types import FederatedData, Job, Report, RoundState, State
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
-from fedlight.submodels.structure import Cost
 
 MAX_NAMES = 8
 """Clients that one message names."""
@@ -124,6 +126,12 @@ class Server(pl.LightningModule):
         self.algorithm.schedule.check(num_clients)
         self._desk = self._make_desk()
         self.fleet.setup(num_clients, self.seed)
+        if not len(self.fleet.candidates(0.0)) and self.fleet.next_up_s(0.0) is None:
+            raise ConfigError(
+                f"model.fleet: no client of {type(self.fleet).__name__} is ever up, so nobody could train: check its "
+                "availability"
+            )
+        self._dispatcher = Dispatcher(self.algorithm, self.plan, self.data, self.fleet, self.clock)
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes(), self.memory)
 
     def configure_optimizers(self) -> Any:
@@ -150,7 +158,7 @@ class Server(pl.LightningModule):
         """Run one communication round."""
         started = time.perf_counter()
         state = self.round_state()
-        finished = self.algorithm.schedule.advance(self.clock, lambda count: self._dispatch(state, count))
+        finished = self._advance(state)
         aggregate, reports = self._cohort.aggregate(state, finished, self.device)
         self._cohort.settle(state, self.clock.jobs(), self.device)
         self._credit(state, aggregate, reports)
@@ -212,50 +220,27 @@ class Server(pl.LightningModule):
             plan=self.plan,
             weights=self.client.state_dict(),
             num_examples=self.data.num_examples,
-            price=self._price,
+            price=self._dispatcher.price,
             desk=self._desk,
             contributions=dict(self.contributions),
             expected_s=lambda client, work: self.fleet.expected_timing(client, work, self.clock.now_s).total_s,
         )
 
-    def _price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
-        return self._work(client, self.algorithm.extraction.cost(self.plan, ratio), share, level)
+    def _advance(self, state: RoundState) -> list[Job]:
+        """Let simulated time run until the server should move; end the run after this round if nobody is left."""
+        self._dispatcher.begin()
 
-    def _work(self, client: int, cost: Cost, share: float, level: float) -> Work:
-        examples = self.algorithm.local.num_examples(self.data.client(client), share)
-        compression = self.algorithm.compression
-        return Work(3.0 * cost.macs * examples, compression.download_bytes(cost), compression.upload_bytes(cost, level))
+        def dispatch(count: int) -> int:
+            return self._dispatcher.send(replace(state, now_s=self.clock.now_s), count)
 
-    def _dispatch(self, state: RoundState, count: int) -> None:
-        """Select clients, decide how much and which parts each gets, and put their jobs in flight."""
-        parts = self.algorithm
-        busy = {job.client for job in self.clock.jobs()}
-        up = self.fleet.candidates(self.clock.now_s)
-        candidates = [client for client in up if client not in busy] if busy else up
-        cohort = parts.selection.select(state, candidates, count)
-        ratios = parts.ratio.choose(state, cohort)
-        shares = parts.local.shares(state, cohort, ratios)
-        levels = parts.compression.levels(state, cohort, ratios, shares)
-        for client in cohort:
-            if shares[client] == 0.0:
-                continue
-            scores = Scores.of(parts.importance, state, client)
-            coverage = parts.extraction.extract(state, client, ratios[client], scores)
-            work = self._work(client, parts.extraction.cost_of(self.plan, coverage), shares[client], levels[client])
-            timing = self.fleet.timing(client, work, state.round_idx)
-            self.clock.push(
-                Job(
-                    client=client,
-                    round_idx=state.round_idx,
-                    ratio=ratios[client],
-                    coverage=coverage,
-                    work=work,
-                    timing=timing,
-                    dispatched_s=self.clock.now_s,
-                    share=shares[client],
-                    level=levels[client],
-                )
+        finished = self.algorithm.schedule.advance(self.clock, dispatch)
+        if self._dispatcher.is_stranded and not finished and not len(self.clock):
+            self.print(
+                f"round {state.round_idx + 1}: at {self.clock.now_s:.6g} simulated s no client is up and none will come "
+                "back; the run ends here"
             )
+            self.trainer.should_stop = True
+        return finished
 
     def _step(self, aggregate: State) -> None:
         """Step the server optimizer on minus the aggregate; buffers take their part of it directly.
@@ -317,6 +302,9 @@ class Server(pl.LightningModule):
             start_s=state.now_s,
             end_s=self.clock.now_s,
             wall_s=wall_s,
+            lost=self.clock.take_lost(),
+            in_flight=self.clock.jobs(),
+            unfit=self._dispatcher.unfit,
             metrics={tag: value for part in self.algorithm.slots().values() for tag, value in part.metrics().items()},
         )
         self.log_dict(self.last_round.scalars(), on_step=False, on_epoch=True, batch_size=1)

@@ -21,9 +21,7 @@ from fedlight.core.types import (
     RoundState,
     State,
     Summarise,
-    Timing,
     Update,
-    Work,
 )
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
@@ -319,6 +317,9 @@ class Contribution(Part):
 class Aggregation(Part):
     """How do updates merge? Streams: holds one accumulator in full shape, whatever the size of the cohort."""
 
+    needs_start: bool = False
+    """Whether updates must come with the weights that they started from (``Update.start``)."""
+
     @abstractmethod
     def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
         """Start a round; ``jobs`` are all that all processes will add, so each lays out the same tensors."""
@@ -370,39 +371,15 @@ class Schedule(Part):
         """Raise :class:`~fedlight.errors.ConfigError` if it can't run with so many clients."""
 
     @abstractmethod
-    def advance(self, clock: Clock, dispatch: Callable[[int], None]) -> list[Job]:
+    def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
         """Let simulated time run until the server should aggregate; return the finished jobs in order of return.
 
-        ``dispatch(n)`` selects n clients that are up and not at work, and sends them off at ``clock.now_s``.
+        ``dispatch(n)`` selects n clients that are up and not at work, sends them off at ``clock.now_s`` and returns how
+        many it has sent. Where nobody is at work and nobody is up it first lets time run until somebody comes; if
+        nobody ever does, it sends nobody, and the run ends after this round. A round may end with no job at all: then
+        the global model stays as it is.
         """
 
-
-class Fleet(Part):
-    """Which devices are the clients, and how long does work take on them?"""
-
-    @abstractmethod
-    def setup(self, num_clients: int, seed: int) -> None:
-        """Draw a device for every client (once, before the first round)."""
-
-    @abstractmethod
-    def timing(self, client: int, work: Work, round_idx: int) -> Timing:
-        """Return the simulated seconds that this work takes; noise depends on (seed, round, client) alone."""
-
-    def expected_timing(self, client: int, work: Work, now_s: float) -> Timing:
-        """Return the median of :meth:`timing` over noise, at this simulated time: what a ``known`` cost model reads.
-
-        Raises:
-            ConfigError: here: this fleet doesn't tell.
-        """
-        raise ConfigError(
-            f"{type(self).__name__} doesn't tell how long work is expected to take: fill its expected_timing, or let "
-            "the cost model be learned"
-        )
-
-    @abstractmethod
-    def device(self, client: int) -> str:
-        """Return the name of the client's device class."""
-
-    @abstractmethod
-    def candidates(self, now_s: float) -> Sequence[int]:
-        """Return the clients that are up at this simulated time."""
+    def discount(self, staleness: int) -> float:
+        """Return the factor in (0, 1] on the weight of an update that is so many versions of the model old."""
+        return 1.0

@@ -13,6 +13,12 @@ MEAN_RATIO: Final = "prune/ratio/mean"
 MACS: Final = "compute/macs"
 NUM_CLIENTS: Final = "train/num_clients"
 REJECTED_CLIENTS: Final = "train/rejected_clients"
+STALENESS: Final = "train/staleness"
+LOST: Final = "fleet/lost"
+LOST_JOBS: Final = "fleet/lost_jobs"
+IN_FLIGHT: Final = "fleet/in_flight"
+UNFIT_CLIENTS: Final = "fleet/unfit_clients"
+ENERGY_J: Final = "fleet/energy_j"
 
 TAGS: Final[dict[str, str]] = {
     "train/<metric>": "what clients log while they train, mean over the round's clients by number of examples",
@@ -20,6 +26,12 @@ TAGS: Final[dict[str, str]] = {
     "test/<metric>": "what the client's test_step logs for the global model",
     NUM_CLIENTS: "clients whose update was merged in this round",
     REJECTED_CLIENTS: "clients left out of this round because their update was not finite",
+    STALENESS: "versions by which the global model had moved on when an update came back, mean over updates",
+    LOST_JOBS: "jobs of this round that never come back",
+    f"{LOST}/<cause>": "the same by cause: left (client gone), dropped (connection), late (given up at a deadline)",
+    IN_FLIGHT: "clients still at work when the round ends",
+    UNFIT_CLIENTS: "clients left out of this round because no submodel that they may get fits their memory",
+    ENERGY_J: "joules that this round's clients spent, lost jobs included, where the fleet knows",
     MEAN_RATIO: "mean pruning ratio (fraction removed) over the round's clients",
     "prune/ratio/<client>": "pruning ratio of one client",
     "prune/layer_sparsity/<layer>": "fraction of a layer's units (or masked weights) removed, mean over clients",
@@ -39,6 +51,6 @@ TAGS: Final[dict[str, str]] = {
     MACS: "multiply-accumulates of this round's training over all clients",
     SIMULATED_S: "simulated seconds since the start of the run",
     WALL_S: "measured seconds that the round took",
-    WAITING_SHARE: "share of the round in which clients neither computed nor sent, mean over clients",
+    WAITING_SHARE: "share of the round in which clients had no job, mean over the clients that had one in it",
 }
 """Tag (or pattern) to its meaning."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlight.core import tags
 from fedlight.errors import ConfigError, DataError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import Coverage
@@ -135,7 +134,8 @@ class ClientTask:
     Attributes:
         client: the client's number.
         round_idx: version of the global model that the weights come from.
-        seed: the run's seed; the client derives its draws from it by :func:`fedlight.core.seeds.derive_seed`.
+        seed: what the client's draws derive from by :func:`fedlight.core.seeds.derive_seed`: the run's seed, and
+            another one for each further job of the same client from the same version.
         weights: thin state dict to start from; read only, it may be the global one.
         masks: bool masks by parameter name for unstructured submodels (uncovered entries stay zero), else None.
         lr_factor: factor on the learning rate that the LR schedule gives for this round.
@@ -146,7 +146,7 @@ class ClientTask:
         share: fraction in (0, 1] of the local work that it is asked for.
         level: fraction in (0, 1] of the update's entries that it sends, where the compression chooses.
         memory: what its own compression kept from earlier rounds, in the shape of the submodel; empty at first.
-        summarise: what the client tells of its data beside the update, see
+        summarise: what the client tells of its data beside the update, with the run's seed filled in, see
             :meth:`fedlight.core.slots.Contribution.summary`; None: nothing.
     """
 
@@ -163,7 +163,7 @@ class ClientTask:
     share: float = 1.0
     level: float = 1.0
     memory: Mapping[str, Tensor] = field(default_factory=dict)
-    summarise: Summarise | None = None
+    summarise: Callable[[nn.Module, ClientData], Tensor] | None = None
 
 
 STATISTICS = frozenset({"abs_grad", "sq_grad", "taylor", "sum_grad", "abs_change"})
@@ -186,6 +186,7 @@ class Update:
         labels: bool[num_classes], the classes that the client's loss was masked to; None where it was not masked.
         memory: what the client keeps for its next round (never sent; the simulation stores it for the client).
         summary: what the task's ``summarise`` says of the client's data; None where it wasn't asked.
+        start: the weights that it started from, where the aggregation asks for them (never sent: the server has them).
     """
 
     client: int
@@ -199,6 +200,7 @@ class Update:
     labels: Tensor | None = None
     memory: State = field(default_factory=dict)
     summary: Tensor | None = None
+    start: State | None = None
 
     def is_finite(self) -> bool:
         """Return whether every entry that is merged or remembered is a finite number.
@@ -230,8 +232,12 @@ class Job:
         timing: simulated seconds it takes.
         dispatched_s: simulated time of the dispatch.
         update: what it returns; None until it has been computed.
-        share: fraction in (0, 1] of the local work that it was asked for.
+        share: fraction in (0, 1] of the local work that it does.
         level: fraction in (0, 1] of the update's entries that it was told to send.
+        repeat: how many jobs the client had begun from this version before.
+        lost_s: simulated time at which the client or its connection is gone; None if the result comes back.
+        cause: why it is lost, one word; empty if it isn't.
+        energy_j: joules that it takes, 0 where the fleet doesn't know.
     """
 
     client: int
@@ -244,16 +250,31 @@ class Job:
     update: Update | None = None
     share: float = 1.0
     level: float = 1.0
+    repeat: int = 0
+    lost_s: float | None = None
+    cause: str = ""
+    energy_j: float = 0.0
 
     @property
-    def key(self) -> tuple[int, float]:
-        """What tells the job from all others: a client has one job at a time."""
-        return self.client, self.dispatched_s
+    def key(self) -> tuple[int, int, int]:
+        """What tells the job from all others."""
+        return self.client, self.round_idx, self.repeat
 
     @property
     def finish_s(self) -> float:
         """Simulated time at which the result is back at the server."""
         return self.dispatched_s + self.timing.total_s
+
+    @property
+    def event_s(self) -> float:
+        """Simulated time at which the server hears of it: of its result, or of its loss."""
+        return self.finish_s if self.lost_s is None else self.lost_s
+
+    @property
+    def spent_j(self) -> float:
+        """Joules that were spent, a lost job's in proportion to its time."""
+        total_s = self.timing.total_s
+        return self.energy_j * (min(1.0, (self.event_s - self.dispatched_s) / total_s) if total_s > 0 else 1.0)
 
 
 def _unknown_s(client: int, work: Work) -> float:
@@ -308,8 +329,11 @@ class Report:
         accepted: False when its update held NaN or infinity (in weights, buffers or statistics) and was left out.
         upload_bytes: bytes that it sent.
         num_steps: optimizer steps that it took.
-        share: fraction of the local work that it was asked for.
+        share: fraction of the local work that it did.
         level: fraction of the update's entries that it was told to send.
+        dispatched_s: simulated time at which it was sent off.
+        staleness: versions by which the model had moved on when it came back.
+        energy_j: joules that it took, 0 where the fleet doesn't know.
     """
 
     client: int
@@ -327,56 +351,6 @@ class Report:
     num_steps: int = 0
     share: float = 1.0
     level: float = 1.0
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """All that one round did, for loggers and pictures.
-
-    Attributes:
-        round_idx: round, counted from 0.
-        reports: finished clients in the order of their return.
-        layer_sparsity: group name to the mean fraction removed over the finished clients.
-        start_s: simulated time at the start of the round.
-        end_s: simulated time at its end.
-        wall_s: measured seconds of the round.
-        metrics: further scalars by tag, among them what the parts report.
-    """
-
-    round_idx: int
-    reports: Sequence[Report]
-    layer_sparsity: Mapping[str, float]
-    start_s: float
-    end_s: float
-    wall_s: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def waiting_share(self) -> float:
-        """Mean over finished clients of the share of the round in which they neither computed nor sent."""
-        span = self.end_s - self.start_s
-        if not self.reports or span <= 0:
-            return 0.0
-        return float(np.mean([max(0.0, 1 - report.timing.total_s / span) for report in self.reports]))
-
-    def scalars(self) -> dict[str, float]:
-        """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
-        accepted = [report for report in self.reports if report.accepted]
-        scalars = {
-            tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
-            tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
-            tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
-            tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),
-            tags.MACS: float(sum(report.work.macs for report in self.reports)),
-            tags.SIMULATED_S: self.end_s,
-            tags.WALL_S: self.wall_s,
-            tags.WAITING_SHARE: self.waiting_share,
-        }
-        if self.reports:
-            scalars[tags.MEAN_RATIO] = float(np.mean([report.ratio for report in self.reports]))
-        names = {name for report in accepted for name in report.metrics}
-        for name in sorted(names):
-            told = [report for report in accepted if name in report.metrics]
-            sizes = [report.num_examples for report in told]
-            scalars[name] = float(np.average([report.metrics[name] for report in told], weights=sizes))
-        return {**scalars, **self.metrics}
+    dispatched_s: float = 0.0
+    staleness: int = 0
+    energy_j: float = 0.0

@@ -10,7 +10,7 @@ from typing import final
 import numpy as np
 
 from fedlight.core.seeds import SERVER, numpy_generator
-from fedlight.core.slots import Fleet
+from fedlight.core.fleet import Departure, Fate, Fleet
 from fedlight.core.types import Timing, Work
 from fedlight.errors import ConfigError
 
@@ -119,15 +119,20 @@ class DeviceFleet(Fleet):
 
     def timing(self, client: int, work: Work, round_idx: int) -> Timing:
         """Return the simulated seconds of this work; noise depends on (seed, round, client) alone."""
-        median = self.expected_timing(client, work, 0.0)
+        return self.fate(Departure(client, round_idx, 0.0), work).timing
+
+    def fate(self, departure: Departure, work: Work) -> Fate:
+        """Return the seconds of this job, which always comes back; a repeated job draws noise of its own."""
+        client, median = departure.client, self.expected_timing(departure.client, work)
         spread = self.classes[int(self._kind[client])].noise
         if not spread:
-            return median
-        noise = math.exp(spread * numpy_generator(self._seed, round_idx, client, "fleet").standard_normal())
-        return Timing(noise * median.download_s, noise * median.compute_s, noise * median.upload_s)
+            return Fate(median)
+        purpose = f"fleet/{departure.repeat}" if departure.repeat else "fleet"
+        noise = math.exp(spread * numpy_generator(self._seed, departure.round_idx, client, purpose).standard_normal())
+        return Fate(Timing(noise * median.download_s, noise * median.compute_s, noise * median.upload_s))
 
-    def expected_timing(self, client: int, work: Work, now_s: float) -> Timing:
-        """Return the seconds without noise, whose median is 1; the same at all times."""
+    def expected_timing(self, client: int, work: Work, now_s: float = 0.0) -> Timing:
+        """Return the seconds without noise, whose median is 1."""
         latency_s = self.classes[int(self._kind[client])].latency_s
         return Timing(
             download_s=latency_s + 8 * work.download_bytes / float(self._down_bits_per_s[client]),

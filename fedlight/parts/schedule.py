@@ -37,7 +37,7 @@ class Synchronous(Schedule):
             )
         self._count = count
 
-    def advance(self, clock: Clock, dispatch: Callable[[int], None]) -> list[Job]:
-        """Dispatch one cohort, run until nobody is at work, and return all jobs in order of return."""
+    def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
+        """Dispatch one cohort, run until nobody is at work, and return what is back in order of return."""
         dispatch(self._count - len(clock))
-        return [clock.pop() for _ in range(len(clock))]
+        return list(iter(clock.next_return, None))

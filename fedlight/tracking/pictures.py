@@ -11,7 +11,7 @@ from typing import Any, Final, final
 import lightning.pytorch as pl
 from lightning.pytorch import Callback
 
-from fedlight.core.types import RoundRecord
+from fedlight.core.round_record import RoundRecord
 from fedlight.errors import ConfigError
 from fedlight.tracking.heatmap import Heatmap
 from fedlight.tracking.history import History

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from fedlight.core.types import RoundRecord
+from fedlight.core.round_record import RoundRecord
 from fedlight.errors import ConfigError
 from fedlight.tracking.format import duration, percent
 from fedlight.tracking.record import last_round

@@ -6,7 +6,7 @@ from typing import cast
 
 import lightning.pytorch as pl
 
-from fedlight.core.types import RoundRecord
+from fedlight.core.round_record import RoundRecord
 from fedlight.errors import ConfigError
 
 

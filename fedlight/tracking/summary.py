@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fedlight.core.types import RoundRecord
+from fedlight.core.round_record import RoundRecord
 from fedlight.tracking.format import duration, metric, percent, quantity
 from fedlight.tracking.record import last_round
 from fedlight.tracking.watched import VALIDATION

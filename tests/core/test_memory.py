@@ -130,7 +130,7 @@ def test_a_job_in_flight_keeps_memory_share_and_level(coverage):
     )
     again = Clock()
     again.load_state_dict(clock.state_dict(), STRUCTURE)
-    one = again.pop()
+    one = again.next_return()
     assert (one.share, one.level) == (0.25, 0.1)
     assert torch.equal(one.update.memory["a"], values(coverage, 1)["a"])
 
@@ -145,7 +145,7 @@ class Overlapping(Schedule):
         finished = []
         while len(finished) < 5:
             dispatch(3 - len(clock))
-            finished.append(clock.pop())
+            finished.append(clock.next_return())
         return finished
 
 

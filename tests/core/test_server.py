@@ -203,7 +203,7 @@ class Buffered(Schedule):
         finished = []
         while len(finished) < 2:
             dispatch(3 - len(clock))
-            finished.append(clock.pop())
+            finished.append(clock.next_return())
         return finished
 
 

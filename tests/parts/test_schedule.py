@@ -23,7 +23,7 @@ class Buffered(Schedule):
         finished = []
         for _ in range(self.size):
             dispatch(self.concurrency - len(clock))
-            finished.append(clock.pop())
+            finished.append(clock.next_return())
         return finished
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fedlight.core.types import Report, RoundRecord, Timing, Work
+from fedlight.core.round_record import RoundRecord
+from fedlight.core.types import Report, Timing, Work
 
 SPEED_S = {0: 1.0, 1: 2.0, 2: 4.0}
 

@@ -1,0 +1,147 @@
+"""Sending clients off: who, how much each, which parts, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from fedlight.core.algorithm import Algorithm
+from fedlight.core.clock import Clock
+from fedlight.core.fleet import Departure, Fleet
+from fedlight.core.slots import Scores
+from fedlight.core.types import FederatedData, Job, RoundState, Work
+from fedlight.submodels import SubmodelPlan
+from fedlight.submodels.structure import Cost
+
+_FINER = 0.05
+"""Step by which a ratio is raised until the submodel fits a client's memory."""
+_LAST = 0.95
+
+
+class Dispatcher:
+    """Puts jobs in flight.
+
+    Args:
+        algorithm: the parts.
+        plan: the plan of the client's architecture.
+        data: the clients' data, for how many examples they hold.
+        fleet: the devices.
+        clock: takes the jobs.
+
+    Attributes:
+        is_stranded: whether nobody was up, nobody was at work and nobody will ever come.
+    """
+
+    def __init__(
+        self, algorithm: Algorithm, plan: SubmodelPlan, data: FederatedData, fleet: Fleet, clock: Clock
+    ) -> None:
+        self._parts = algorithm
+        self._plan = plan
+        self._data = data
+        self._fleet = fleet
+        self._clock = clock
+        self._repeats: Counter[int] = Counter()
+        self._unfit: dict[int, None] = {}
+        self.is_stranded = False
+
+    def begin(self) -> None:
+        """Start a round: the global model has a new version."""
+        self._repeats.clear()
+        self._unfit = {}
+
+    @property
+    def unfit(self) -> Sequence[int]:
+        """Clients left out in this round because what they were to get doesn't fit their memory."""
+        return tuple(self._unfit)
+
+    def send(self, state: RoundState, count: int) -> int:
+        """Select up to ``count`` clients and send them off at the clock's time; return how many went.
+
+        Where nobody is up and nobody at work, time first runs until somebody comes.
+        """
+        candidates = self._candidates()
+        while not len(candidates) and not len(self._clock) and count > 0:
+            next_s = self._fleet.next_up_s(self._clock.now_s)
+            if next_s is None:
+                self.is_stranded = True
+                return 0
+            self._clock.wait_until(next_s)
+            candidates = self._candidates()
+        if count <= 0 or not len(candidates):
+            return 0
+        return self._send(state, candidates, count)
+
+    def price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
+        """Return the work that a submodel at this ratio means for a client; a :class:`~fedlight.core.types.Price`."""
+        return self._work(client, self._parts.extraction.cost(self._plan, ratio), share, level)
+
+    def _candidates(self) -> Sequence[int]:
+        """Return the clients that are up and not at work; O(clients) array operations where some are at work."""
+        up, busy = self._fleet.candidates(self._clock.now_s), self._clock.busy
+        if not busy:
+            return up
+        up_array = np.arange(up.start, up.stop, up.step) if isinstance(up, range) else np.asarray(up, dtype=np.int64)
+        at_work = np.fromiter(busy, dtype=np.int64, count=len(busy))
+        places = np.searchsorted(up_array, at_work)
+        there = places < len(up_array)
+        places = places[there][up_array[places[there]] == at_work[there]]
+        return np.delete(up_array, places)  # type: ignore[return-value] # an array of ints is a sequence of them
+
+    def _send(self, state: RoundState, candidates: Sequence[int], count: int) -> int:
+        parts, sent = self._parts, 0
+        cohort = parts.selection.select(state, candidates, count)
+        ratios = parts.ratio.choose(state, cohort)
+        for client in cohort:
+            fitting = self._fitting(client, ratios[client])
+            if fitting is None:
+                self._unfit[client] = None
+            else:
+                ratios[client] = fitting
+        cohort = [client for client in cohort if client not in self._unfit]
+        shares = parts.local.shares(state, cohort, ratios)
+        levels = parts.compression.levels(state, cohort, ratios, shares)
+        for client in cohort:
+            if shares[client] > 0.0:
+                self._clock.push(self._job(state, client, ratios[client], shares[client], levels[client]))
+                sent += 1
+        return sent
+
+    def _job(self, state: RoundState, client: int, ratio: float, share: float, level: float) -> Job:
+        parts, now_s = self._parts, self._clock.now_s
+        departure = Departure(client, state.round_idx, now_s, self._repeats[client])
+        self._repeats[client] += 1
+        share *= self._fleet.share(departure)
+        coverage = parts.extraction.extract(state, client, ratio, Scores.of(parts.importance, state, client))
+        work = self._work(client, parts.extraction.cost_of(self._plan, coverage), share, level)
+        fate = self._fleet.fate(departure, work)
+        job = Job(
+            client=client,
+            round_idx=state.round_idx,
+            ratio=ratio,
+            coverage=coverage,
+            work=work,
+            timing=fate.timing,
+            dispatched_s=now_s,
+            share=share,
+            level=level,
+            repeat=departure.repeat,
+            energy_j=self._fleet.energy_j(client, work),
+        )
+        if fate.lost_s is not None and fate.lost_s < job.finish_s:
+            job.lost_s, job.cause = fate.lost_s, fate.cause
+        return job
+
+    def _fitting(self, client: int, ratio: float) -> float | None:
+        """Return the smallest ratio, from this one up, at which the submodel fits the client; None if none does."""
+        while not self._fleet.fits(client, self._parts.extraction.cost(self._plan, ratio)):
+            if ratio >= _LAST:
+                return None
+            ratio = min(ratio + _FINER, _LAST)
+        return ratio
+
+    def _work(self, client: int, cost: Cost, share: float, level: float) -> Work:
+        examples = self._parts.local.num_examples(self._data.client(client), share)
+        compression = self._parts.compression
+        return Work(3.0 * cost.macs * examples, compression.download_bytes(cost), compression.upload_bytes(cost, level))

@@ -1,0 +1,89 @@
+"""What one round did, for loggers and pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedlight.core import tags
+from fedlight.core.types import Job, Report
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """All that one round did.
+
+    Attributes:
+        round_idx: round, counted from 0.
+        reports: finished clients in the order of their return.
+        layer_sparsity: group name to the mean fraction removed over the finished clients.
+        start_s: simulated time at the start of the round.
+        end_s: simulated time at its end.
+        wall_s: measured seconds of the round.
+        metrics: further scalars by tag, among them what the parts report.
+        lost: jobs that will never be back, in the order of their loss.
+        in_flight: jobs that are still at work when the round ends.
+        unfit: clients that were left out because no submodel fits their memory, or that it can't be cut to fit.
+    """
+
+    round_idx: int
+    reports: Sequence[Report]
+    layer_sparsity: Mapping[str, float]
+    start_s: float
+    end_s: float
+    wall_s: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    lost: Sequence[Job] = ()
+    in_flight: Sequence[Job] = ()
+    unfit: Sequence[int] = ()
+
+    @property
+    def waiting_share(self) -> float:
+        """Share of the round in which a client had nothing to do, mean over the clients that had a job in it."""
+        span = self.end_s - self.start_s
+        if span <= 0:
+            return 0.0
+        busy_s: Counter[int] = Counter()
+        for client, begin_s, until_s in self._spans():
+            busy_s[client] += max(0.0, min(until_s, self.end_s) - max(begin_s, self.start_s))  # type: ignore[assignment]
+        return float(np.mean([max(0.0, 1 - seconds / span) for seconds in busy_s.values()])) if busy_s else 0.0
+
+    def _spans(self) -> Iterator[tuple[int, float, float]]:
+        for report in self.reports:
+            yield report.client, report.dispatched_s, report.dispatched_s + report.timing.total_s
+        for job in (*self.lost, *self.in_flight):
+            yield job.client, job.dispatched_s, job.event_s
+
+    def scalars(self) -> dict[str, float]:
+        """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
+        accepted = [report for report in self.reports if report.accepted]
+        scalars = {
+            tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
+            tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
+            tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
+            tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),
+            tags.MACS: float(sum(report.work.macs for report in self.reports)),
+            tags.SIMULATED_S: self.end_s,
+            tags.WALL_S: self.wall_s,
+            tags.WAITING_SHARE: self.waiting_share,
+            tags.LOST_JOBS: float(len(self.lost)),
+            tags.IN_FLIGHT: float(len(self.in_flight)),
+            **{f"{tags.LOST}/{cause}": float(n) for cause, n in Counter(job.cause for job in self.lost).items()},
+        }
+        energy_j = sum(report.energy_j for report in self.reports) + sum(job.spent_j for job in self.lost)
+        if energy_j > 0:
+            scalars[tags.ENERGY_J] = energy_j
+        if self.unfit:
+            scalars[tags.UNFIT_CLIENTS] = float(len(self.unfit))
+        if self.reports:
+            scalars[tags.MEAN_RATIO] = float(np.mean([report.ratio for report in self.reports]))
+            scalars[tags.STALENESS] = float(np.mean([report.staleness for report in self.reports]))
+        names = {name for report in accepted for name in report.metrics}
+        for name in sorted(names):
+            told = [report for report in accepted if name in report.metrics]
+            sizes = [report.num_examples for report in told]
+            scalars[name] = float(np.average([report.metrics[name] for report in told], weights=sizes))
+        return {**scalars, **self.metrics}
