@@ -236,8 +236,8 @@ class Server(pl.LightningModule):
         finished = self.algorithm.schedule.advance(self.clock, dispatch)
         if self._dispatcher.is_stranded and not finished and not len(self.clock):
             self.print(
-                f"round {state.round_idx + 1}: at {self.clock.now_s:.6g} simulated s no client is up and none will come "
-                "back; the run ends here"
+                f"round {state.round_idx + 1}: at {self.clock.now_s:.6g} simulated s no client is up and none will "
+                "come back; the run ends here"
             )
             self.trainer.should_stop = True
         return finished

@@ -9,8 +9,8 @@ from typing import final
 
 import numpy as np
 
-from fedlight.core.seeds import SERVER, numpy_generator
 from fedlight.core.fleet import Departure, Fate, Fleet
+from fedlight.core.seeds import SERVER, numpy_generator
 from fedlight.core.types import Timing, Work
 from fedlight.errors import ConfigError
 

@@ -22,6 +22,7 @@ def make_record(round_idx: int, *, rejected: int | None = None, arms: bool = Tru
             work=Work(macs=1e6, download_bytes=1000, upload_bytes=500),
             timing=Timing(0.0, seconds, 0.0),
             finish_s=round_idx * 4.0 + seconds,
+            dispatched_s=round_idx * 4.0,
             num_examples=10,
             metrics={"train/loss": 1.0},
             weight=1 / 3,
