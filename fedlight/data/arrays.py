@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 from zipfile import BadZipFile
@@ -38,6 +38,8 @@ class Npz(Source):
         y_test: key of the test targets.
         x_val: key of the validation inputs, where the file has a validation split of its own.
         y_val: key of the validation targets.
+        columns: keys of further arrays of shape [n], one value per training example, that natural partitions can go
+            by (a writer, a subject).
     """
 
     def __init__(
@@ -49,11 +51,13 @@ class Npz(Source):
         y_test: str | None = "y_test",
         x_val: str | None = None,
         y_val: str | None = None,
+        columns: list[str] | None = None,
     ) -> None:
         self.path = path
         self.train_keys = (x_train, y_train)
         self.test_keys = (x_test, y_test)
         self.val_keys = (x_val, y_val)
+        self.columns = list(columns or [])
 
     def load(self) -> Splits:
         """Read the arrays that the keys name."""
@@ -67,6 +71,7 @@ class Npz(Source):
                     self._read(archive, *self.train_keys),
                     self._read_if_named(archive, *self.test_keys),
                     self._read_if_named(archive, *self.val_keys),
+                    columns={key: self._array(archive, key) for key in self.columns},
                 )
         except (OSError, ValueError, EOFError, BadZipFile) as error:
             raise DataError(
@@ -77,13 +82,15 @@ class Npz(Source):
         return None if x_key is None or y_key is None else self._read(archive, x_key, y_key)
 
     def _read(self, archive: Any, x_key: str, y_key: str) -> Pair:
-        for key in (x_key, y_key):
-            if key not in archive.files:
-                raise DataError(
-                    f"{self.path} has no array {key!r}, only {', '.join(archive.files)}: name the right key (x_train, "
-                    "y_train, x_test, y_test), or null for a test set that isn't there"
-                )
-        return archive[x_key], archive[y_key]
+        return self._array(archive, x_key), self._array(archive, y_key)
+
+    def _array(self, archive: Any, key: str) -> Any:
+        if key not in archive.files:
+            raise DataError(
+                f"{self.path} has no array {key!r}, only {', '.join(archive.files)}: name the right key (x_train, "
+                "y_train, x_test, y_test, columns), or null for a test set that isn't there"
+            )
+        return archive[key]
 
 
 def splits_of(
@@ -91,8 +98,12 @@ def splits_of(
     test: Pair | None,
     val: Pair | None = None,
     class_names: Sequence[str] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> Splits:
-    """Turn pairs of arrays (inputs, targets) into examples, images normalised by the training images."""
+    """Turn pairs of arrays (inputs, targets) into examples, images normalised by the training images.
+
+    ``columns`` hold one value per training example each, by name.
+    """
     inputs = input_tensor(train[0])
     mean, std = mean_and_std(inputs) if inputs.dtype == torch.uint8 else (None, None)
 
@@ -100,7 +111,7 @@ def splits_of(
         return TensorExamples(input_tensor(pair[0]), target_tensor(pair[1]), mean, std)
 
     return Splits(
-        train=TensorExamples(inputs, target_tensor(train[1]), mean, std),
+        train=TensorExamples(inputs, target_tensor(train[1]), mean, std, columns),
         test=None if test is None else examples(test),
         val=None if val is None else examples(val),
         class_names=class_names,

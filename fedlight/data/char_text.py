@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlight.data.examples import Examples, Splits
+from fedlight.data.examples import Splits
 from fedlight.data.source import Source, reason_of
+from fedlight.data.windows import Windows, starts_within
 from fedlight.errors import ConfigError, DataError
 
 
@@ -30,59 +31,48 @@ class CharText(Source):
     """
 
     def __init__(self, path: str, sequence_length: int = 128, test_fraction: float = 0.1) -> None:
-        if sequence_length < 1 or not 0 <= test_fraction < 1:
-            raise ConfigError(
-                f"CharText(sequence_length={sequence_length}, test_fraction={test_fraction}): use a length of at "
-                "least 1 and a fraction in [0, 1)"
-            )
+        check_lengths("CharText", sequence_length, test_fraction)
         self.path = path
         self.sequence_length = sequence_length
         self.test_fraction = test_fraction
 
     def load(self) -> Splits:
         """Read and number the text."""
-        path = Path(self.path).expanduser()
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"can't read {path} as UTF-8 text ({reason_of(error)}): check dataset.path") from error
-        characters, numbers = np.unique(np.array(list(text)), return_inverse=True)
-        tokens = torch.from_numpy(numbers.astype(np.int64))
+        path, text = read_text(self.path)
+        characters, tokens = number_characters(text, text)
         cut = len(tokens) - round(self.test_fraction * len(tokens))
-        train = Sequences(tokens[:cut], self.sequence_length)
-        test = Sequences(tokens[cut:], self.sequence_length)
+        train, test = self._windows(tokens, 0, cut), self._windows(tokens, cut, len(tokens))
         if len(train) == 0 or (self.test_fraction > 0 and len(test) == 0):
             raise DataError(
                 f"{path} has {len(tokens)} characters, too few for a sequence of {self.sequence_length} in each part: "
                 "lower dataset.sequence_length"
             )
-        return Splits(train, test if len(test) else None, class_names=[str(character) for character in characters])
+        return Splits(train, test if len(test) else None, class_names=characters)
+
+    def _windows(self, tokens: Tensor, begin: int, end: int) -> Windows:
+        return Windows(tokens, torch.from_numpy(starts_within(begin, end, self.sequence_length)), self.sequence_length)
 
 
-@final
-class Sequences(Examples):
-    """Sequences of L tokens that don't overlap, each with the L tokens that follow its own as targets.
-
-    Args:
-        tokens: int64[n].
-        length: L, tokens per sequence, >= 1.
-    """
-
-    def __init__(self, tokens: Tensor, length: int) -> None:
-        # A window is L + 1 tokens long and begins L after the one before: a view, not a copy.
-        self._windows = (
-            tokens.unfold(0, length + 1, length) if len(tokens) > length else tokens.new_empty(0, length + 1)
+def check_lengths(source: str, sequence_length: int, test_fraction: float) -> None:
+    """Raise ConfigError where a text can't be cut so."""
+    if sequence_length < 1 or not 0 <= test_fraction < 1:
+        raise ConfigError(
+            f"{source}(sequence_length={sequence_length}, test_fraction={test_fraction}): use a length of at least 1 "
+            "and a fraction in [0, 1)"
         )
 
-    def __len__(self) -> int:
-        return len(self._windows)
 
-    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return inputs and targets, int64[B, L] each."""
-        windows = self._windows.index_select(0, indices)
-        return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
+def read_text(path: str) -> tuple[Path, str]:
+    """Return a file's full path and its text; raises DataError where it can't be read as UTF-8."""
+    full = Path(path).expanduser()
+    try:
+        return full, full.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"can't read {full} as UTF-8 text ({reason_of(error)}): check dataset.path") from error
 
-    @property
-    def labels(self) -> None:
-        """None: a sequence has no class."""
-        return
+
+def number_characters(alphabet: str, text: str) -> tuple[list[str], Tensor]:
+    """Return the characters of ``alphabet`` in the order of their code points, and a text as numbers, int64[n]."""
+    characters = np.unique(np.array(list(alphabet)))
+    numbers = np.searchsorted(characters, np.array(list(text)))
+    return [str(character) for character in characters], torch.from_numpy(numbers.astype(np.int64))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fedlight.core.types import ClientData
 from fedlight.data.augment import Augmentation
+from fedlight.data.damage import Damage, relabelled
 from fedlight.data.examples import Examples
 from fedlight.errors import DataError
 
@@ -29,6 +30,7 @@ class IndexedClient(ClientData):
         labels: int64[len(examples)], None where there are none.
         num_classes: length of the label counts.
         augment: changes the inputs of training batches at random.
+        damage: what is wrong with this client's inputs and labels.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class IndexedClient(ClientData):
         labels: Tensor | None = None,
         num_classes: int = 0,
         augment: Augmentation | None = None,
+        damage: Damage | None = None,
     ) -> None:
         self._examples = examples
         self._indices = indices
@@ -46,6 +49,7 @@ class IndexedClient(ClientData):
         self._labels = labels
         self._num_classes = num_classes
         self._augment = augment
+        self._damage = damage
 
     @property
     def num_examples(self) -> int:
@@ -59,10 +63,19 @@ class IndexedClient(ClientData):
 
     def epoch(self, generator: torch.Generator) -> Iterator[Any]:
         """Yield the batches of one epoch, each example once, in an order drawn from ``generator``."""
-        order = self._indices.index_select(0, torch.randperm(self.num_examples, generator=generator))
-        for picked in torch.split(order, batch_sizes(self.num_examples, self._batch_size)):
-            batch = self._examples.batch(picked)
+        order = torch.randperm(self.num_examples, generator=generator)
+        for places in torch.split(order, batch_sizes(self.num_examples, self._batch_size)):
+            batch = self._read(places)
             yield batch if self._augment is None else self._augmented(batch, generator)
+
+    def _read(self, places: Tensor) -> Any:
+        """Return the examples at these places (int64[B], counted within the client's own), as the client has them."""
+        indices = self._indices.index_select(0, places)
+        if self._damage is None:
+            return self._examples.batch(indices)
+        change, labels = self._damage.change, self._damage.labels
+        batch = self._examples.batch(indices) if change is None else self._examples.changed(indices, change)
+        return batch if labels is None else relabelled(batch, labels.index_select(0, places))
 
     def _augmented(self, batch: Any, generator: torch.Generator) -> Any:
         if self._augment is None or not isinstance(batch, tuple | list):
@@ -74,7 +87,12 @@ class IndexedClient(ClientData):
 
     def in_order(self) -> Iterator[Any]:
         """Yield batches of all examples, unaugmented and in the order of the indices; larger ones than in training."""
-        return iter(EvaluationBatches(self._examples, self._indices, max(self._batch_size, _EVALUATION_BATCH)))
+        for places in torch.split(torch.arange(self.num_examples), max(self._batch_size, _EVALUATION_BATCH)):
+            yield self._read(places)
+
+    def first(self, count: int) -> IndexedClient:
+        """Return the client with its first examples only."""
+        return self._of(torch.arange(min(count, self.num_examples)))
 
     def halves(self) -> tuple[ClientData, ClientData]:
         """Return two halves that don't overlap and have the same mix of labels: every other example, sorted by label.
@@ -84,19 +102,34 @@ class IndexedClient(ClientData):
         """
         if self.num_examples < 2:
             raise DataError("a single example can't be halved: set data.server_fraction higher")
-        order = self._indices
-        if self._labels is not None:
-            order = order[torch.argsort(self._labels.index_select(0, order), stable=True)]
+        labels = self._own_labels()
+        order = torch.arange(self.num_examples) if labels is None else torch.argsort(labels, stable=True)
         return self._of(order[::2]), self._of(order[1::2])
 
-    def _of(self, indices: Tensor) -> IndexedClient:
-        return IndexedClient(self._examples, indices, self._batch_size, self._labels, self._num_classes, self._augment)
+    def _of(self, places: Tensor) -> IndexedClient:
+        damage = self._damage
+        if damage is not None and damage.labels is not None:
+            damage = Damage(damage.change, damage.labels.index_select(0, places))
+        return IndexedClient(
+            self._examples,
+            self._indices.index_select(0, places),
+            self._batch_size,
+            self._labels,
+            self._num_classes,
+            self._augment,
+            damage,
+        )
+
+    def _own_labels(self) -> Tensor | None:
+        """Return int64[n], the labels as the client has them; None where there are no class labels."""
+        if self._damage is not None and self._damage.labels is not None:
+            return self._damage.labels
+        return None if self._labels is None else self._labels.index_select(0, self._indices)
 
     def label_counts(self) -> Tensor | None:
-        """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""
-        if self._labels is None:
-            return None
-        return torch.bincount(self._labels.index_select(0, self._indices), minlength=self._num_classes)
+        """Return int64[num_classes], the client's labels of each class, wrong ones too; None where there are none."""
+        labels = self._own_labels()
+        return None if labels is None else torch.bincount(labels, minlength=self._num_classes)
 
 
 @final

@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from fedlight.data.amounts import Amounts, draw_sizes
 from fedlight.data.partition import (
     Assignment,
     Partition,
@@ -22,7 +23,7 @@ MAX_DRAWS = 100
 
 @final
 class DirichletByClient(Partition):
-    """Equal amounts, unequal classes: every client draws its own class proportions q_k ~ Dir(α C p).
+    """Unequal classes, equal or given amounts: every client draws its own class proportions q_k ~ Dir(α C p).
 
     p holds the C class frequencies of the data, so that E[q_kc] = p_c and Var[q_kc] = p_c (1 - p_c) / (α C + 1); for
     balanced classes this is Dir(α, ..., α). The class counts of a client are multinomial with q_k. Where clients ask
@@ -37,17 +38,21 @@ class DirichletByClient(Partition):
     Args:
         alpha: concentration per class, > 0.
         min_samples: least number of examples of a client, >= 1.
+        amounts: the law of the clients' amounts, for both skews at once; None: all hold the same, up to one example.
     """
 
-    def __init__(self, alpha: float = 0.5, min_samples: int = 1) -> None:
+    def __init__(self, alpha: float = 0.5, min_samples: int = 1, amounts: Amounts | None = None) -> None:
         self.alpha = _check_alpha(alpha)
         self.min_samples = check_min_samples(min_samples)
+        self.amounts = amounts
 
     def assign(
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
         """Draw proportions, then counts, then examples."""
         labels, sizes, pools = begin_by_class(labels, num_clients, self.min_samples, "DirichletByClient")
+        if self.amounts is not None:
+            sizes = draw_sizes(self.amounts, num_examples, num_clients, self.min_samples, rng)
         shares = dirichlet(self.alpha * pools.size * pools / num_examples, num_clients, rng)
         return assign_by_counts(_counts(shares, sizes, pools, rng), labels, rng)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -13,6 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
 from fedlight.errors import DataError
+
+Change = Callable[[Tensor, Tensor], Tensor]
+"""(inputs [B, ...], int[B] positions of their examples) to inputs of the same shape."""
 
 
 class Examples(ABC):
@@ -30,6 +33,28 @@ class Examples(ABC):
     @abstractmethod
     def labels(self) -> np.ndarray | None:
         """int64[len(self)]: the class of every example, counted from 0; None where there are no class labels."""
+
+    def changed(self, indices: Tensor, change: Change) -> Any:
+        """Return a batch whose inputs went through ``change``: as they come, since nothing is known of their units.
+
+        Raises:
+            DataError: a batch's first entry is no tensor of floats.
+        """
+        batch = self.batch(indices)
+        if not isinstance(batch, tuple | list) or not isinstance(batch[0], Tensor) or not batch[0].is_floating_point():
+            raise DataError(
+                "data.corruption changes the inputs, floats that come first in a batch, and these data have no such "
+                "thing: leave out what changes inputs, or put the change into the Dataset"
+            )
+        return (change(batch[0], indices), *batch[1:])
+
+    def column(self, name: str) -> np.ndarray:
+        """Return [len(self)], the value of every example in a column that natural partitions go by.
+
+        Raises:
+            DataError: there is no such column.
+        """
+        return column_of({}, name)
 
 
 @final
@@ -62,6 +87,7 @@ class TensorExamples(Examples):
         targets: [n, ...]; integers of shape [n] are class labels.
         mean: mean per channel of the scaled inputs, None to leave them as they are.
         std: standard deviation per channel, > 0; given together with ``mean``.
+        columns: one value per example, by column name, for natural partitions.
     """
 
     def __init__(
@@ -70,12 +96,20 @@ class TensorExamples(Examples):
         targets: Tensor,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        columns: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if len(inputs) != len(targets):
             raise DataError(f"{len(inputs)} inputs but {len(targets)} targets: every example needs one of each")
         self.inputs = inputs
         self.targets = targets
-        unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
+        self._columns = columns or {}
+        for name, values in self._columns.items():
+            if np.shape(values) != (len(inputs),):
+                raise DataError(
+                    f"column {name!r} has shape {np.shape(values)}: it needs one value for each of the "
+                    f"{len(inputs)} examples"
+                )
+        self._unit = unit = 255.0 if inputs.dtype == torch.uint8 else 1.0
         self._factor: Tensor | None = None
         self._offset: Tensor | None = None
         if mean is not None and std is not None:
@@ -101,10 +135,33 @@ class TensorExamples(Examples):
                 inputs += self._offset
         return inputs, self.targets.index_select(0, indices)
 
+    def changed(self, indices: Tensor, change: Change) -> tuple[Tensor, Tensor]:
+        """Return a batch whose inputs went through ``change`` before they are normalised: images as floats in [0, 1].
+
+        Raises:
+            DataError: the inputs are integers that aren't images.
+        """
+        inputs = self.inputs.index_select(0, indices)
+        if inputs.dtype != torch.uint8 and not inputs.is_floating_point():
+            raise DataError(
+                "data.corruption changes the inputs, but these are whole numbers (tokens?), not floats or images: "
+                "leave out what changes inputs"
+            )
+        inputs = change(inputs.float() / self._unit, indices)
+        if self._factor is not None:
+            inputs = inputs * (self._factor * self._unit)
+            if self._offset is not None:
+                inputs += self._offset
+        return inputs, self.targets.index_select(0, indices)
+
     @property
     def labels(self) -> np.ndarray | None:
         """The targets, where they are one integer each."""
         return _class_labels(self.targets)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return the values of a column."""
+        return column_of(self._columns, name)
 
 
 @final
@@ -144,6 +201,35 @@ class DatasetExamples(Examples):
     def labels(self) -> np.ndarray | None:
         """The labels that the Dataset declares."""
         return _dataset_labels(self.dataset)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return the Dataset's attribute of that name, or the column of a Hugging Face data set."""
+        found = _dataset_column(self.dataset, name)
+        if found is None or found.shape != (len(self),):
+            raise DataError(
+                f"{type(self.dataset).__name__} has no column {name!r}: natural partitions need an attribute of that "
+                "name with one value per example"
+            )
+        return found
+
+
+def column_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """Return a column; raises DataError, with the names that are there, where it is missing."""
+    if name not in columns:
+        known = f"its columns are {', '.join(columns)}" if columns else "it has none"
+        raise DataError(f"the data set has no column {name!r} ({known}): name one that is there in data.partition")
+    return np.asarray(columns[name])
+
+
+def _dataset_column(dataset: Any, name: str) -> np.ndarray | None:
+    """Return one value per example, None where the Dataset knows nothing by that name."""
+    if isinstance(dataset, Subset):
+        values = _dataset_column(dataset.dataset, name)
+        return None if values is None else values[np.asarray(dataset.indices)]
+    if name in (getattr(dataset, "column_names", None) or ()):
+        return np.asarray(dataset[name])
+    values = getattr(dataset, name, None)
+    return None if values is None or callable(values) else np.asarray(values)
 
 
 def _dataset_labels(dataset: Dataset[Any]) -> np.ndarray | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, final
 
 import numpy as np
@@ -14,9 +16,12 @@ from fedlight.core.seeds import SERVER, derive_seed, numpy_generator
 from fedlight.core.types import ClientData, FederatedData
 from fedlight.data.augment import Augmentation
 from fedlight.data.client import EvaluationBatches, IndexedClient, OneItem
+from fedlight.data.corruption import Corruption
+from fedlight.data.damage import Corruptions, Damage
 from fedlight.data.examples import Examples, Splits
 from fedlight.data.partition import IID, Assignment, Partition
 from fedlight.data.source import Source
+from fedlight.data.statistics import PartitionStatistics, class_counts
 from fedlight.errors import ConfigError, DataError
 
 
@@ -45,6 +50,8 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         server_fraction: share of the training examples held back for the server, in [0, 1).
         max_train_examples: most examples that the clients share; None for all.
         augment: random change to the inputs of clients' training batches.
+        corruption: what is wrong with clients' training data, one or several, applied in this order; validation, test
+            and the server's own examples stay clean.
         seed: seed of the split and the partition.
     """
 
@@ -60,6 +67,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         server_fraction: float = 0.0,
         max_train_examples: int | None = None,
         augment: Augmentation | None = None,
+        corruption: Corruption | list[Corruption] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -87,6 +95,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         self.server_fraction = server_fraction
         self.max_train_examples = max_train_examples
         self.augment = augment
+        self.corruption = _as_list(corruption)
         self.seed = seed
         self._shared: _Shared | None = None
 
@@ -109,17 +118,34 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         """Name of every class, None where the source knows none."""
         return self._ready().splits.class_names
 
+    @property
+    def corruption_levels(self) -> Mapping[str, np.ndarray]:
+        """Name of every corruption to float64[num_clients], the true level of every client; 0: it is clean."""
+        return self._ready().corruptions.levels
+
+    def statistics(self) -> PartitionStatistics:
+        """Return who holds what, by the true labels, and what is wrong with it."""
+        shared = self._ready()
+        counts = None if shared.labels is None else class_counts(shared.assignment, shared.labels, shared.num_classes)
+        return PartitionStatistics(
+            sizes=shared.sizes,
+            counts=counts,
+            class_names=shared.splits.class_names,
+            client_names=shared.assignment.names,
+            copy_of=shared.assignment.copy_of,
+            levels=shared.corruptions.levels,
+        )
+
     def client(self, client: int) -> ClientData:
-        """Return the training data of one client."""
+        """Return the training data of one client, with all that is wrong with them."""
         if not 0 <= client < self.num_clients:
             raise IndexError(f"client {client} of {self.num_clients}")
-        shared = self._ready()
-        return self._view(shared, torch.from_numpy(shared.assignment.of(client)), self.augment)
+        return self._client(self._ready(), client)
 
     def server(self) -> ClientData | None:
         """Return the server's own held-out training examples, or None when it holds none."""
         shared = self._ready()
-        return self._view(shared, shared.server, None) if len(shared.server) else None
+        return self._view(shared, shared.server) if len(shared.server) else None
 
     def train_dataloader(self) -> Iterable[Any]:
         """Return one item: one epoch is one round, and the server asks for clients' data itself."""
@@ -152,8 +178,17 @@ class FederatedDataModule(LightningDataModule, FederatedData):
     def _all_batches(self, examples: Examples) -> EvaluationBatches:
         return EvaluationBatches(examples, torch.arange(len(examples)), self.eval_batch_size)
 
-    def _view(self, shared: _Shared, indices: Tensor, augment: Augmentation | None) -> ClientData:
-        return IndexedClient(shared.splits.train, indices, self.batch_size, shared.labels, shared.num_classes, augment)
+    def _client(self, shared: _Shared, client: int) -> IndexedClient:
+        indices = torch.from_numpy(shared.assignment.of(client))
+        labels = None if shared.labels is None else shared.labels.index_select(0, indices)
+        return self._view(shared, indices, self.augment, shared.corruptions.of(client, labels))
+
+    def _view(
+        self, shared: _Shared, indices: Tensor, augment: Augmentation | None = None, damage: Damage | None = None
+    ) -> IndexedClient:
+        return IndexedClient(
+            shared.splits.train, indices, self.batch_size, shared.labels, shared.num_classes, augment, damage
+        )
 
     def _share_out(self, splits: Splits) -> _Shared:
         total = len(splits.train)
@@ -166,29 +201,58 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         validation, server, pool = np.split(order, [num_validation, num_validation + num_server])
         pool = pool[: self.max_train_examples]
         labels = splits.train.labels
+        column = self.partition.column
+        groups = labels if column is None else splits.train.column(column)
         rng = np.random.default_rng(derive_seed(self.seed, -1, SERVER, "partition"))
-        pool_labels = None if labels is None else labels[pool]
-        assignment = self.partition.assign(pool_labels, len(pool), self.num_clients, rng)
-        return _Shared(
+        assignment = self.partition.assign(None if groups is None else groups[pool], len(pool), self.num_clients, rng)
+        self._check(assignment)
+        num_classes = 0 if labels is None else int(labels.max()) + 1
+        shared = _Shared(
             splits,
-            Assignment(pool[assignment.order], assignment.offsets),
+            replace(assignment, order=pool[assignment.order]),
             torch.from_numpy(validation),
             torch.from_numpy(server),
             None if labels is None else torch.from_numpy(labels),
+            num_classes,
+            Corruptions(self.corruption, self.num_clients, num_classes, self.seed),
         )
+        for client in shared.corruptions.first_hit():
+            # What doesn't fit these data is said now, and not when that client is first drawn.
+            next(self._client(shared, client).first(1).in_order())
+        return shared
+
+    def _check(self, assignment: Assignment) -> None:
+        """Raise DataError where a partition, perhaps of the user's own, has left a client without examples."""
+        rule, sizes = type(self.partition).__name__, assignment.sizes
+        if len(sizes) != self.num_clients:
+            raise DataError(f"partition {rule} made {len(sizes)} clients, but data.num_clients is {self.num_clients}")
+        starved = np.flatnonzero(sizes < 1)
+        if starved.size:
+            raise DataError(
+                f"partition {rule} leaves {starved.size} of {self.num_clients} clients without examples, the first is "
+                f"client {starved[0]}: lower data.num_clients, or make the partition less unequal"
+            )
 
 
 @final
+@dataclass(frozen=True)
 class _Shared:
     """What :meth:`FederatedDataModule.setup` makes."""
 
-    def __init__(
-        self, splits: Splits, assignment: Assignment, validation: Tensor, server: Tensor, labels: Tensor | None
-    ) -> None:
-        self.splits = splits
-        self.assignment = assignment
-        self.sizes = assignment.sizes
-        self.validation = validation
-        self.server = server
-        self.labels = labels
-        self.num_classes = 0 if labels is None else int(labels.max()) + 1
+    splits: Splits
+    assignment: Assignment
+    validation: Tensor
+    server: Tensor
+    labels: Tensor | None
+    num_classes: int
+    corruptions: Corruptions
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        return self.assignment.sizes
+
+
+def _as_list(corruption: Corruption | list[Corruption] | None) -> list[Corruption]:
+    if corruption is None:
+        return []
+    return list(corruption) if isinstance(corruption, list) else [corruption]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -21,10 +22,15 @@ class Assignment:
     Attributes:
         order: int32[n], positions of examples.
         offsets: int64[num_clients + 1], ascending from 0 to n.
+        names: what every client is called in the data (a writer, a role), None where clients have no names.
+        copy_of: int64[num_clients], the client whose examples a client holds: its own number, unless it is a duplicate;
+            None where nobody is.
     """
 
     order: np.ndarray
     offsets: np.ndarray
+    names: Sequence[str] | None = None
+    copy_of: np.ndarray | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -39,14 +45,20 @@ class Assignment:
 class Partition(ABC):
     """A rule that shares examples out among clients: a pure function of its arguments."""
 
+    @property
+    def column(self) -> str | None:
+        """Column of the data set whose values ``assign`` gets as ``labels``; None: the class labels."""
+        return None
+
     @abstractmethod
     def assign(
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
     ) -> Assignment:
-        """Share ``num_examples`` examples out, each to exactly one client.
+        """Share ``num_examples`` examples out, each to exactly one client unless the rule says otherwise.
 
         Args:
-            labels: int64[num_examples], class of every example; None where there are none.
+            labels: int64[num_examples], class of every example, or its value of :attr:`column`; None where there are
+                none.
             num_examples: number of examples to share out.
             num_clients: number of clients, >= 1.
             rng: the only source of randomness.

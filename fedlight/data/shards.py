@@ -6,6 +6,7 @@ from typing import final
 
 import numpy as np
 
+from fedlight.data.amounts import Amounts, share_out
 from fedlight.data.partition import (
     Assignment,
     Partition,
@@ -26,16 +27,21 @@ class ClassesPerClient(Partition):
     of owners of two classes differ by at most one. A class is shared equally among its owners. Amounts are equal up to
     rounding for balanced classes where N · k is a multiple of the number of classes.
 
+    With ``amounts`` every client draws a w, and a class is shared among its owners by their w, at least one example
+    each: amounts then follow the law as closely as the sizes of the classes allow.
+
     Args:
         classes_per_client: k, >= 1.
         min_samples: least number of examples of a client, >= 1.
+        amounts: the law of the w, for both skews at once; None: equal shares.
     """
 
-    def __init__(self, classes_per_client: int = 2, min_samples: int = 1) -> None:
+    def __init__(self, classes_per_client: int = 2, min_samples: int = 1, amounts: Amounts | None = None) -> None:
         if classes_per_client < 1:
             raise ConfigError(f"data.partition.classes_per_client is {classes_per_client}: it must be at least 1")
         self.classes_per_client = classes_per_client
         self.min_samples = check_min_samples(min_samples)
+        self.amounts = amounts
 
     def assign(
         self, labels: np.ndarray | None, num_examples: int, num_clients: int, rng: np.random.Generator
@@ -54,6 +60,7 @@ class ClassesPerClient(Partition):
                 "classes_per_client or data.num_clients"
             )
         counts = np.zeros((num_clients, pools.size), dtype=np.int64)
+        weights = np.ones(num_clients) if self.amounts is None else self.amounts.weights(num_clients, rng)
         owned = _balanced_choice(num_clients, classes.size, k, rng)
         for index, label in enumerate(classes):
             owners = rng.permutation(np.flatnonzero(owned[:, index]))
@@ -62,7 +69,7 @@ class ClassesPerClient(Partition):
                     f"class {label} has {pools[label]} examples for the {owners.size} clients that should hold it: "
                     "lower data.num_clients or classes_per_client"
                 )
-            counts[owners, label] = equal_sizes(int(pools[label]), owners.size, 1)
+            counts[owners, label] = share_out(int(pools[label]), weights[owners], 1)
         smallest = int(counts.sum(axis=1).min())
         if smallest < self.min_samples:
             raise DataError(
