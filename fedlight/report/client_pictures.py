@@ -1,0 +1,153 @@
+"""Pictures of what clients do: ratio and sparsity over time, contributions against data quality."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedlight.report.pictures import Picture
+from fedlight.report.style import SEQUENTIAL, drawing, new_figure, save
+from fedlight.report.summary import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RATIO, SPARSITY, CONTRIBUTION = "prune/ratio/", "prune/layer_sparsity/", "contribution/"
+MAX_PANELS = 12
+"""Variants in one picture."""
+
+COLUMNS = 3
+MAX_LABELS = 16
+"""Row labels of a panel that still read well."""
+
+
+def draw_ratios(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Picture:
+    """Draw every client's ratio over simulated time, one panel per variant."""
+    note = (
+        "Fraction of the network that each client does without, one row per client, the client that is pruned least "
+        "on top; first seed of each variant. Without colour: no part in that round."
+    )
+    return _panels(cell, log, folder, name, RATIO, ("Pruning ratio of every client over time", "ratio", note))
+
+
+def draw_sparsity(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Picture:
+    """Draw every layer's sparsity over simulated time, one panel per variant."""
+    note = (
+        "Fraction of each layer's units (or masked weights) that is removed, mean over the round's clients, one row "
+        "per layer, input on top; first seed of each variant."
+    )
+    return _panels(cell, log, folder, name, SPARSITY, ("Sparsity of every layer over time", "removed", note))
+
+
+def draw_contributions(cell: Cell, log: pd.DataFrame, qualities: dict[str, float], folder: Path, name: str) -> Picture:
+    """Draw each client's mean contribution against the quality of its data.
+
+    Args:
+        cell: the cell.
+        log: the log of its runs.
+        qualities: client to quality in [0, 1], empty where it is not known.
+        folder: where files go.
+        name: stem of their names.
+    """
+    title = "Contribution against data quality"
+    if not qualities:
+        return Picture(name, title, "Left out: no run has a quality.csv (client, quality) beside its log.")
+    tables = {label: table for label, table in _tables(cell, log, CONTRIBUTION).items() if table.size}
+    if not tables:
+        return Picture(name, title, "Left out: no variant has logged contributions of single clients.")
+    note = "One dot per client: mean of its contribution over the rounds of the first seed, against its data's quality."
+    with drawing(name):
+        figure, panels = _grid(len(tables))
+        for axes, (label, table) in zip(panels, tables.items(), strict=False):
+            means = table.mean(axis=1)
+            known = [client for client in means.index if client in qualities]
+            axes.plot([qualities[client] for client in known], means[known], "o", markersize=4, alpha=0.8)
+            axes.set_title(label)
+            axes.set_xlabel("quality")
+            axes.set_ylabel("contribution")
+        return Picture(name, title, note, save(figure, folder, name))
+
+
+def draw_timeline(name: str) -> Picture:
+    """Say why a round's timeline is left out."""
+    return Picture(
+        name,
+        "Timeline of one round",
+        "Left out: logs hold no times of single clients.",
+    )
+
+
+def _tables(cell: Cell, log: pd.DataFrame, prefix: str) -> dict[str, pd.DataFrame]:
+    """Return, by variant, the first seed's table of rows (clients, layers) by simulated seconds."""
+    found = {}
+    for variant in cell.variants:
+        mine = log.loc[(log["run"] == variant.rows[0].run.name) & log["tag"].str.startswith(prefix)]
+        mine = mine.assign(row=mine["tag"].str.removeprefix(prefix)).loc[lambda frame: frame["row"] != "mean"]
+        found[variant.label] = mine.pivot_table(index="row", columns="simulated_s", values="value", sort=True)
+    return found
+
+
+def _panels(
+    cell: Cell, log: pd.DataFrame, folder: Path, name: str, prefix: str, texts: tuple[str, str, str]
+) -> Picture:
+    title, unit, note = texts
+    tables = {
+        label: table
+        for label, table in _tables(cell, log, prefix).items()
+        if table.size and np.nanmax(table.to_numpy()) > 0
+    }
+    if not tables:
+        return Picture(name, title, "Left out: no variant has removed anything, or none has logged it.")
+    without = [variant.label for variant in cell.variants if variant.label not in tables]
+    if without:
+        note += f" Nothing removed, or nothing logged: {', '.join(without)}."
+    if len(tables) > MAX_PANELS:
+        note += f" The first {MAX_PANELS} of {len(tables)} variants."
+    with drawing(name):
+        figure, panels = _grid(min(len(tables), MAX_PANELS))
+        for axes, (label, table) in zip(panels, tables.items(), strict=False):
+            _heat(axes, _ordered(table, prefix))
+            axes.set_title(label)
+        used = panels[: len(tables)]
+        bar = figure.colorbar(used[0].collections[0], ax=used, pad=0.015, fraction=0.03)
+        bar.set_label(unit)
+        bar.outline.set_visible(False)
+        return Picture(name, title, note, save(figure, folder, name))
+
+
+def _grid(count: int) -> tuple[Figure, list[Axes]]:
+    columns = min(COLUMNS, count)
+    rows = math.ceil(count / columns)
+    figure, panels = new_figure(7.2 if columns > 1 else 5.0, 0.5 + 2.1 * rows, rows, columns)
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
+
+
+def _ordered(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    if prefix == RATIO:
+        return table.loc[table.mean(axis=1).sort_values(kind="stable").index]
+    return table.loc[
+        sorted(table.index, key=lambda row: [int(p) if p.isdigit() else -1 for p in re.split(r"(\d+)", row)])
+    ]
+
+
+def _heat(axes: Axes, table: pd.DataFrame) -> None:
+    ends = table.columns.to_numpy(float)
+    edges = np.concatenate([[0.0], ends])
+    axes.pcolormesh(
+        edges, np.arange(len(table) + 1), table.to_numpy(float), cmap=SEQUENTIAL, vmin=0, vmax=1, rasterized=True
+    )
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    step = math.ceil(len(table) / MAX_LABELS)
+    axes.set_yticks(np.arange(len(table))[::step] + 0.5, labels=list(table.index)[::step], fontsize=6.5)
+    axes.set_xlabel("simulated s")
+    for spine in axes.spines.values():
+        spine.set_visible(False)

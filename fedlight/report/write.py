@@ -1,0 +1,262 @@
+"""From runs' folders to a report: tidy results, tables, pictures and the page."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fedlight.errors import ConfigError, DataError
+from fedlight.report.formats import to_html, to_latex, to_markdown
+from fedlight.report.measures import Curve, Measured, Metric, choose, measure, read_curve
+from fedlight.report.runs import FINISHED, Run, find_runs
+from fedlight.report.summary import Cell, common_time, summarize
+from fedlight.report.tables import make_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedlight.report.pictures import Picture
+    from fedlight.report.style import Look
+
+COMPARISON = "comparison.yaml"
+PAGE = "report.html"
+BASELINES = ("SynFL", "FedAvg")
+"""Labels taken as the baseline where none is named: full models for all, the server waits for everyone."""
+
+QUALITY = "quality.csv"
+"""Optional file in a run's folder: columns client and quality, the latter in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What a report compares.
+
+    Attributes:
+        title: its heading.
+        baseline: label that differences and speed-ups are over; None: SynFL, else FedAvg, else the first.
+        targets: values of the metric to reach; None: two are derived from the baseline's final value.
+        metric: tag of what is compared; None: what runs are watched by, ``val/accuracy`` where it is logged.
+        command: what repeats the comparison.
+    """
+
+    title: str | None = None
+    baseline: str | None = None
+    targets: tuple[float, ...] | None = None
+    metric: str | None = None
+    command: str | None = None
+
+
+def write_report(
+    out_dir: str | Path, folders: Sequence[str | Path] | None = None, settings: ReportSettings | None = None
+) -> Path:
+    """Write ``report.html``, ``results.parquet``, ``results.csv``, ``runs.csv``, ``tables/`` and ``pictures/``.
+
+    Args:
+        out_dir: folder to write to; what an earlier report left there is replaced.
+        folders: folders of runs, ``LABEL=DIR`` names one; None: ``out_dir/runs``, so a comparison's own.
+        settings: what isn't given is taken from the ``comparison.yaml`` of a folder, then chosen.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: no run, an unknown baseline or metric.
+        DataError: a run without the metric, or without simulated time.
+    """
+    from fedlight.report.log import read_log
+    from fedlight.report.style import looks
+
+    out = Path(out_dir)
+    places = [out] if folders is None else list(folders)
+    settings = _complete(settings or ReportSettings(), places)
+    found = find_runs([out / "runs"] if folders is None else places)
+    runs, problems = _finished(found)
+    log = read_log(runs)
+    metric = choose(log, settings.metric)
+    labels = list(dict.fromkeys(run.label for run in runs))
+    baseline = _baseline(settings.baseline, labels)
+    by_run = dict(iter(log.groupby("run", sort=False)))
+    curves = [read_curve(run, by_run[run.name], metric) for run in runs]
+    targets = _targets(settings.targets, curves, metric, baseline)
+    rows = [
+        measure(curve, by_run[curve.run.name], metric, targets, common_time(mates))
+        for mates in _by_cell(curves).values()
+        for curve in mates
+    ]
+    cells = [
+        summarize(name, [row for row in rows if row.run.cell_name == name], mates, metric, targets, baseline)
+        for name, mates in _by_cell(curves).items()
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    _write_data(out, log, rows, targets)
+    shown = looks([baseline, *(label for label in labels if label != baseline)], baseline)
+    _write_page(out, cells, rows, log, shown, settings, places, problems)
+    return out / PAGE
+
+
+def _complete(settings: ReportSettings, places: Sequence[str | Path]) -> ReportSettings:
+    """Return the settings with what is missing taken from the first comparison among some folders."""
+    for place in places:
+        path = Path(place) / COMPARISON
+        if path.is_file():
+            return _from_comparison(settings, path)
+    return settings
+
+
+def _from_comparison(settings: ReportSettings, path: Path) -> ReportSettings:
+    try:
+        given = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise DataError(f"report: {path} is no YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(given, Mapping):
+        return settings
+    own = {name: value for name, value in asdict(settings).items() if value is not None}
+    theirs: dict[str, Any] = {name: given[name] for name in asdict(settings) if given.get(name)}
+    if "targets" in theirs:
+        theirs["targets"] = tuple(float(target) for target in theirs["targets"])
+    if isinstance(theirs.get("command"), list):
+        theirs["command"] = shlex.join(map(str, theirs["command"]))
+    return replace(ReportSettings(), **{**theirs, **own})
+
+
+def _finished(found: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """Return the runs that count, and why the others don't."""
+    runs, problems = [], []
+    for run in found:
+        status = run.note.get("status")
+        if status is not None and status not in FINISHED:
+            error = run.note.get("error")
+            problems.append(f"{run.name}: {status}" + (f" ({error})" if error else ""))
+        elif not run.events:
+            problems.append(f"{run.name}: it has logged nothing")
+        else:
+            runs.append(run)
+    if not runs:
+        raise ConfigError(f"report: none of {len(found)} runs has finished ({problems[0]}); finish one first")
+    return runs, problems
+
+
+def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
+    if wanted is not None and wanted not in labels:
+        raise ConfigError(f"report: no run is labelled {wanted}; --baseline takes {', '.join(labels)}")
+    return wanted or next((label for label in BASELINES if label in labels), labels[0])
+
+
+def _by_cell(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
+    cells: dict[str, list[Curve]] = {}
+    for curve in curves:
+        cells.setdefault(curve.run.cell_name, []).append(curve)
+    return cells
+
+
+def _targets(
+    given: Sequence[float] | None, curves: Sequence[Curve], metric: Metric, baseline: str
+) -> tuple[float, ...]:
+    """Return the targets, or 90 % of the baseline's final value and that value, rounded to what it has surely met."""
+    if given is not None:
+        return tuple(given)
+    finals = [float(curve.values[-5:].mean()) for curve in curves if curve.run.label == baseline]
+    final = sum(finals) / len(finals)
+    if metric.mode == "max":
+        chosen = [math.floor(100 * share * final) / 100 for share in (0.9, 1.0)]
+    else:
+        chosen = [math.ceil(100 * final / share) / 100 for share in (0.9, 1.0)]
+    return tuple(dict.fromkeys(chosen))
+
+
+def _write_data(out: Path, log: pd.DataFrame, rows: Sequence[Measured], targets: Sequence[float]) -> None:
+    log.to_parquet(out / "results.parquet", index=False)
+    log.to_csv(out / "results.csv", index=False)
+    with (out / "runs.csv").open("w", newline="") as file:
+        table = [_flat(row, targets) for row in rows]
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for line in table for key in line)), restval="")
+        writer.writeheader()
+        writer.writerows(table)
+
+
+def _flat(row: Measured, targets: Sequence[float]) -> dict[str, Any]:
+    values = {"cell": row.run.cell_name, "label": row.run.label, "seed": row.run.seed}
+    skipped = ("run", "reached_s", "reached_wall_s", "costs")
+    values |= {name: value for name, value in vars(row).items() if name not in skipped}
+    for target, seconds, wall in zip(targets, row.reached_s, row.reached_wall_s, strict=True):
+        values |= {f"reached_{target:g}_s": seconds, f"reached_{target:g}_wall_s": wall}
+    return values | row.costs
+
+
+def _write_page(
+    out: Path,
+    cells: Sequence[Cell],
+    rows: Sequence[Measured],
+    log: pd.DataFrame,
+    shown: dict[str, Look],
+    settings: ReportSettings,
+    places: Sequence[str | Path],
+    problems: Sequence[str],
+) -> None:
+    from fedlight.report.page import Section, Words, render
+
+    sections = []
+    for number, cell in enumerate(cells):
+        suffix = f"_{number}" if number else ""
+        tables = make_tables(cell)
+        for table in tables:
+            _write_tables(out / "tables", table.name + suffix, table)
+        sections.append(Section(cell, tables, _draw(cell, log, shown, out / "pictures", suffix)))
+    words = Words(
+        title=settings.title or ("Comparison of " + _listed(list(shown))),
+        command=settings.command or "",
+        report_command=_report_command(places, out, settings, cells[0]),
+        problems=problems,
+        chosen_targets=settings.targets is None,
+    )
+    (out / PAGE).write_text(render(sections, rows, shown, words), encoding="utf-8")
+
+
+def _write_tables(folder: Path, name: str, table: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, write in ((".md", to_markdown), (".tex", to_latex), (".html", to_html)):
+        (folder / f"{name}{suffix}").write_text(write(table), encoding="utf-8")
+
+
+def _draw(cell: Cell, log: pd.DataFrame, shown: dict[str, Look], folder: Path, suffix: str) -> list[Picture]:
+    from fedlight.report import client_pictures, pictures
+
+    mine = log.loc[log["cell"] == cell.name]
+    return [
+        pictures.draw_over_time(cell, shown, folder, f"over_time{suffix}"),
+        pictures.draw_over_bytes(cell, shown, folder, f"over_bytes{suffix}"),
+        pictures.draw_front(cell, shown, folder, f"front{suffix}"),
+        client_pictures.draw_ratios(cell, mine, folder, f"ratios{suffix}"),
+        client_pictures.draw_sparsity(cell, mine, folder, f"sparsity{suffix}"),
+        client_pictures.draw_contributions(cell, mine, _qualities(cell), folder, f"contributions{suffix}"),
+        client_pictures.draw_timeline(f"timeline{suffix}"),
+    ]
+
+
+def _qualities(cell: Cell) -> dict[str, float]:
+    """Return client to quality of its data, from the first run that has a file of it."""
+    for curve in cell.curves:
+        for path in sorted(curve.run.folder.rglob(QUALITY)):
+            with path.open(newline="") as file:
+                return {line["client"]: float(line["quality"]) for line in csv.DictReader(file)}
+    return {}
+
+
+def _listed(labels: Sequence[str]) -> str:
+    if len(labels) > 6:
+        return f"{', '.join(labels[:5])} and {len(labels) - 5} more"
+    return " and ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+
+
+def _report_command(places: Sequence[str | Path], out: Path, settings: ReportSettings, cell: Cell) -> str:
+    command = ["fedlight", "report", *map(str, places), "--out", str(out)]
+    command += ["--targets", *(f"{target:g}" for target in cell.targets)] if cell.targets else []
+    command += ["--baseline", cell.baseline] if cell.baseline else []
+    return shlex.join([*command, "--metric", cell.metric.tag])
