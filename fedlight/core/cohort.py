@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.buffers import BufferSum
 from fedlight.core.client import run_client
 from fedlight.core.coalitions import Coalitions, Member
 from fedlight.core.memory import ClientMemory
@@ -79,7 +81,8 @@ class Cohort:
         self._memory = memory
         self._thin_modules = ThinModules(plan, client)
         self._client_name = type(client).__name__
-        self._has_trained = False
+        self._buffers = BufferSum(algorithm.aggregation, {name for name, _ in client.named_parameters()})
+        self._has_trained: bool | None = None
 
     def aggregate(
         self, state: RoundState, finished: Sequence[Job], torch_device: torch.device
@@ -95,8 +98,7 @@ class Cohort:
         parts.contribution.begin(state)
         spare = copy.deepcopy(parts.aggregation) if parts.contribution.needs == "all" else None
         parts.aggregation.begin(state, finished)
-        counted = [job for job in finished if weights[job.key] > 0]
-        with_buffers = {job.key for job in parts.norm.merged(counted)}
+        self._buffers.begin(state, finished)
         returned: dict[JobKey, _Returned] = {}
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
@@ -106,13 +108,13 @@ class Cohort:
             )
             if not returned[job.key].accepted:
                 continue
-            self._memory.put(job, update)
-            if weights[job.key] == 0:
+            if weights[job.key] == 0:  # as if it had not come back: what it would have kept, it keeps sending
                 continue
+            self._memory.put(job, update)
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.key])
-            merged = update if job.key in with_buffers else replace(update, buffers={})
-            parts.aggregation.add(job.coverage, merged, weights[job.key])
+            parts.aggregation.add(job.coverage, replace(update, buffers={}), weights[job.key])
+            self._buffers.add(job, update, weights[job.key], parts.norm.rank(job))
             if parts.contribution.needs != "nothing":
                 kept.append((job, replace(update, memory={})))  # it is stored, and nobody else's business
         parts.importance.finish(reduce)
@@ -122,17 +124,21 @@ class Cohort:
             for job, update in kept:
                 returned[job.key].score = parts.contribution.score(job.coverage, update)
         everything = self._processes.gather(returned)
+        merged = [job for job in finished if everything[job.key].accepted and weights[job.key] > 0]
+        lowest = min((parts.norm.rank(job) for job in merged), default=math.inf)
+        aggregate.update(self._buffers.finish(reduce, lowest))
         self._memory.share(self._processes)
         self._refuse_untrained(state, everything)
         if spare is not None:
             gathered = self._processes.gather({job.key: update for job, update in kept})
             updates = {key: _moved(update, torch_device) for key, update in gathered.items()}
             members = [
-                Member(job, updates[job.key], weights[job.key], job.key in with_buffers)
+                Member(job, updates[job.key], weights[job.key], parts.norm.rank(job) == lowest)
                 for job in finished
                 if job.key in updates
             ]
-            scores = parts.contribution.score_cohort(state, Coalitions(state, members, aggregate, spare))
+            own_scores = parts.contribution.score_cohort(state, Coalitions(state, members, aggregate, spare))
+            scores = self._processes.from_first(own_scores)
             for key in updates:
                 everything[key].score = scores.get(key[0])
         return aggregate, _reports(state, finished, weights, everything)
@@ -153,6 +159,8 @@ class Cohort:
 
     def _refuse_untrained(self, state: RoundState, returned: Mapping[JobKey, _Returned]) -> None:
         """Refuse a module that skips every batch of every client; once one has taken a step, skipping is its right."""
+        if self._has_trained is None:  # a run that is resumed was not refused before
+            self._has_trained = state.round_idx > 0
         self._has_trained |= any(back.trained for back in returned.values())
         if returned and not self._has_trained:
             raise UnsupportedClientError(

@@ -18,6 +18,7 @@ from fedlight.core.client import run_client
 from fedlight.core.evaluation import run_forward
 from fedlight.core.isolation import isolated_module, isolated_randomness
 from fedlight.core.patch import patched
+from fedlight.core.processes import Processes
 from fedlight.core.records import Records
 from fedlight.core.seeds import SERVER, derive_seed
 from fedlight.core.slots import Local, NormPolicy
@@ -34,8 +35,9 @@ _NO_TRAINER = "the server's own data are judged without one: leave it out of val
 class ServerDesk:
     """Judges weights by the server's own examples, and trains on them; the global module is never touched.
 
-    Every process does the same on the same examples, so no process needs to tell another. The global generators are
-    left as they were found.
+    Every process does the same on the same examples. Accelerators may round differently, so what follows from it for
+    all is taken from the first process: by the server for a cohort's scores and a server update, by :meth:`agreed` for
+    what a part makes of :meth:`watch`. The global generators are left as they were found.
 
     Args:
         client: the global module; copied at the first use.
@@ -134,6 +136,10 @@ class ServerDesk:
                 left -= extract_batch_size(batch)
                 if left <= 0:
                     return
+
+    def agreed(self, value: Tensor) -> Tensor:
+        """Return the first process's ``value`` (on the CPU) on every process; all must ask."""
+        return Processes().from_first(value)
 
     def score(self, weights: Mapping[str, Tensor], metric: str, half: Half = "all") -> float:
         """Return one number of :meth:`evaluate`; raises ConfigError where the client doesn't log that name."""

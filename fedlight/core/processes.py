@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from fedlight.core.types import Job
+
+Value = TypeVar("Value")
 
 
 class Processes:
@@ -63,6 +66,27 @@ class Processes:
         gathered: list[dict[Any, Any]] = [{} for _ in range(self.world_size)]
         dist.all_gather_object(gathered, values)
         return {key: value for part in gathered for key, value in part.items()}
+
+    def from_first(self, value: Value) -> Value:
+        """Return what the first process has, on every process: plain values, for which all must ask.
+
+        What each process works out for itself on its own accelerator may differ in the last bits, and from those on in
+        everything.
+        """
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def tensors_from_first(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the first process's tensors on every process; all must ask, for the same names and shapes."""
+        if self.world_size == 1:
+            return dict(state)
+        copies = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in state.items()}
+        for name in sorted(copies):
+            dist.broadcast(copies[name], src=0)
+        return copies
 
     @staticmethod
     def _connected() -> bool:

@@ -22,6 +22,7 @@ from fedlight.core.fleet import Fleet
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
 from fedlight.core.round_record import RoundRecord
+from fedlight.core.slots import NoServerUpdate
 from fedlight.core.types import FederatedData, Job, Report, RoundState, State
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
@@ -276,10 +277,10 @@ class Server(pl.LightningModule):
         )
 
     def _server_update(self, state: RoundState, reports: list[Report], aggregate: State) -> None:
-        now = self.client.state_dict()
-        after = self.algorithm.server_update.apply(state, reports, aggregate, now)
-        if after is not now:
-            self.client.load_state_dict(after)
+        if isinstance(self.algorithm.server_update, NoServerUpdate):
+            return
+        after = self.algorithm.server_update.apply(state, reports, aggregate, self.client.state_dict())
+        self.client.load_state_dict(Processes().tensors_from_first(after))
 
     def _make_desk(self) -> ServerDesk | None:
         """Return the server's desk, if it holds data; raises ConfigError if a part needs it and there is none."""

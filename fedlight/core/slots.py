@@ -236,9 +236,12 @@ class NormPolicy(Part):
     def prepare(self, module: nn.Module) -> None:
         """Set up a client's module for training, in place."""
 
-    def merged(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return the jobs whose float buffers are merged, out of a round's (those of all processes)."""
-        return jobs
+    def rank(self, job: Job) -> float:
+        """Return a number below infinity: of a round's accepted updates those of the lowest have their buffers merged.
+
+        The same for all: all are merged.
+        """
+        return 0.0
 
     @abstractmethod
     def before_evaluation(
@@ -307,7 +310,7 @@ class Contribution(Part):
         return None
 
     def score_cohort(self, state: RoundState, coalitions: Coalitions) -> dict[int, float]:
-        """Return this round's contributions by client, after :meth:`finish`; the same on every process."""
+        """Return this round's contributions by client, after :meth:`finish`; the first process's are taken by all."""
         return {}
 
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
@@ -342,7 +345,8 @@ class ServerUpdate(Part):
     ) -> State:
         """Return the weights that the round ends with.
 
-        Called once a round after the server optimizer's step, on every process with the same arguments.
+        Called once a round after the server optimizer's step, on every process with the same arguments; what the first
+        process returns is what all go on with.
 
         Args:
             state: the round. Its weights are the module's own tensors, which the step has moved: read ``weights``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import torch
@@ -18,6 +18,9 @@ from fedlight.errors import ConfigError
 class RunningStatistics(NormPolicy):
     """Clients update running statistics as they train, and the server averages those of the round's widest submodels.
 
+    The widest are those of the smallest ratio among the updates that count: one that is refused (it held NaN) or
+    weighs 0 leaves the statistics to the next widest.
+
     A unit of a thin network sees only some of its inputs, so its statistics are wrong for the full one, and the more so
     the deeper it sits. Where all train the full model, all count. Statistics of units that the widest lack stay as they
     are. Integer buffers (the count of batches) are left alone: they would be truncated.
@@ -25,10 +28,9 @@ class RunningStatistics(NormPolicy):
 
     travels = True
 
-    def merged(self, jobs: Sequence[Job]) -> Sequence[Job]:
-        """Return the jobs of the smallest ratio."""
-        smallest = min((job.ratio for job in jobs), default=0.0)
-        return [job for job in jobs if job.ratio == smallest]
+    def rank(self, job: Job) -> float:
+        """Return the pruning ratio."""
+        return job.ratio
 
     def prepare(self, module: nn.Module) -> None:
         """Leave the module as it is."""

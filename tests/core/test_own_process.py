@@ -90,3 +90,13 @@ def test_two_processes_share_normalisation_dropout_and_statistics(tmp_path):
     torch.testing.assert_close(
         two[0]["fedlight"]["slots"]["importance"], one[0]["fedlight"]["slots"]["importance"], rtol=1e-4, atol=1e-6
     )
+
+
+def test_processes_that_round_differently_stay_together(tmp_path):
+    """What the server makes of its own data is taken from the first process, or the two would drift apart."""
+    command = [sys.executable, str(SCRIPT.with_name("drifting_run.py")), str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert_same(first, second)
+    assert set(first["contributions"].values()) == {1.0}
+    assert first["agreed"] == 1.0

@@ -13,7 +13,7 @@ from toy import SIZES, Regressor, ToyData, ToyFleet
 from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
 from fedlight.core.slots import Schedule
-from fedlight.errors import CheckpointError, ConfigError
+from fedlight.errors import CheckpointError, ConfigError, UnsupportedClientError
 from fedlight.parts import ClientStatistic, Fixed, LeanLoop, Magnitude, RandomChoice, Weights
 
 
@@ -365,3 +365,27 @@ def test_a_model_without_example_input_is_refused(regressor, data, trainer):
 def test_data_without_clients_are_refused(regressor, data, trainer):
     with pytest.raises(ConfigError, match="holds no clients"):
         trainer(1).fit(Server(regressor, FedAvg(), ToyFleet()), train_dataloaders=[0], val_dataloaders=[0])
+
+
+class Skipping(Regressor):
+    """Trains nothing once it is told to."""
+
+    skips = False
+
+    def training_step(self, batch, batch_idx):
+        return None if self.skips else super().training_step(batch, batch_idx)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_module_that_has_trained_may_skip_after_a_restart(data, trainer, tmp_path):
+    def fit(module, rounds, resume=None):
+        keep = ModelCheckpoint(tmp_path, filename="last", enable_version_counter=False)
+        server = Server(module, FedAvg(), ToyFleet())
+        trainer(rounds, enable_checkpointing=True, callbacks=[keep]).fit(server, datamodule=data, ckpt_path=resume)
+        return state_of(server)
+
+    trained, module = fit(Skipping(), 1), Skipping()
+    module.skips = True
+    assert all(torch.equal(value, trained[name]) for name, value in fit(module, 2, tmp_path / "last.ckpt").items())
+    with pytest.raises(UnsupportedClientError, match="nothing was trained"):
+        fit(module, 1)

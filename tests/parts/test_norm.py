@@ -7,8 +7,11 @@ import torch
 from clients import Examples, Net, classes
 from torch import nn
 
+from fedlight.core.buffers import BufferSum
 from fedlight.errors import ConfigError
+from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.norm import BatchStatistics, RunningStatistics, StaticStatistics
+from fedlight.submodels import ChannelCoverage
 
 BATCHES = Examples(torch.tensor([[0.0], [2.0], [4.0], [6.0]]), torch.zeros(4), batch_size=2)
 
@@ -30,10 +33,29 @@ def test_running_statistics_leave_everything_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize(("ratios", "count"), [([0.5, 0.25, 0.75, 0.25], [1, 3]), ([0.0, 0.0], [0, 1]), ([], [])])
-def test_running_statistics_come_from_the_widest_submodels(ratios, count):
-    jobs = [SimpleNamespace(ratio=ratio) for ratio in ratios]
-    assert RunningStatistics().merged(jobs) == [jobs[index] for index in count]
+def test_running_statistics_come_from_the_widest_submodels():
+    wide, thin = (SimpleNamespace(ratio=ratio) for ratio in (0.25, 0.5))
+    assert RunningStatistics().rank(wide) < RunningStatistics().rank(thin)
+    assert BatchStatistics().rank(wide) == BatchStatistics().rank(thin)
+
+
+def test_the_widest_are_those_of_all_processes(make_state, make_update, two_processes):
+    """Each process merges the widest that it has; in the end only those of the widest of all count."""
+    state, full = make_state(), torch.ones(10, dtype=torch.bool)
+    coverage = ChannelCoverage(state.plan.structure, full)
+    jobs = [SimpleNamespace(coverage=coverage, ratio=ratio) for ratio in (0.5, 0.25, 0.75)]
+    updates = [make_update(coverage, client) for client in range(3)]
+
+    def body(rank, reduce):
+        buffers = BufferSum(CoverageMean(), {"a.weight", "a.bias", "b.weight", "c.weight", "c.bias"})
+        buffers.begin(state, jobs)
+        for number in ((0, 1), (2,))[rank]:
+            buffers.add(jobs[number], updates[number], 1.0 + number, RunningStatistics().rank(jobs[number]))
+        return buffers.finish(reduce, 0.25)
+
+    for merged in two_processes(body):
+        assert merged.keys() == {"stat"}
+        torch.testing.assert_close(merged["stat"], updates[1].buffers["stat"])
 
 
 @pytest.mark.parametrize("policy", [StaticStatistics(), BatchStatistics()])

@@ -63,7 +63,8 @@ class FeatureRank(Importance):
             owned = axis >= 0
             sums.index_add_(0, axis[owned], totals[name][owned] / max(1, seen[name]))
             counts.index_add_(0, axis[owned], torch.ones(int(owned.sum()), dtype=torch.float64))
-        return sums / counts.clamp(min=1)
+        scores = sums / counts.clamp(min=1)
+        return scores if state.desk is None else state.desk.agreed(scores)
 
 
 def _watched(plan: SubmodelPlan) -> dict[str, Tensor]:
