@@ -16,7 +16,10 @@ TINY = ("--config", "tiny.yaml")
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("fitt",), "unknown subcommand fitt; use fit, validate, test, export, profile or report (fedlight --help)"),
+        (
+            ("fitt",),
+            "unknown subcommand fitt; use fit, validate, test, export, profile, partition or report (fedlight --help)",
+        ),
         (("fit", "--config", "none.yaml"), "there is no config file {cwd}/none.yaml; check the path after --config"),
         (
             ("fit", *TINY, "--model.algorithm", "FedAvgg"),
