@@ -39,6 +39,7 @@ from fedlight.cli.resume import check_rounds_left, other_options
 from fedlight.cli.settings import check_evaluation, check_step, check_trainer
 from fedlight.core import Server
 from fedlight.data import FederatedDataModule
+from fedlight.data.overview import PartitionOverview
 from fedlight.errors import ConfigError, DataError, DivergedError
 from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
 
@@ -236,6 +237,7 @@ class FedlightCLI(LightningCLI):
             RoundProgress(metric=config.monitor),
             FleetScalars(),
             Pictures(),
+            PartitionOverview(),
             RunSummary(after_test=self.subcommand == "fit" and config.test_after_fit),
         ]
         callbacks = [callback for callback in callbacks if type(callback) not in given]
