@@ -254,3 +254,33 @@ def test_floor_counts_go_with_exact_counts_only():
         Channels(rounding="floor")
     with pytest.raises(ConfigError, match="rounding='up'"):
         Channels(rounding="up")
+
+
+class Unscanned(dict):
+    """A fleet that is too large to look through for one client."""
+
+    def values(self):
+        raise AssertionError
+
+    items = __iter__ = values
+
+
+def test_one_clients_masks_cost_no_look_at_all_others(make_state, plan):
+    extraction = Weights()
+    extraction._clients = Unscanned()
+    for round_idx, ratio in enumerate((0.5, 0.25, 0.5)):
+        for client in range(3):
+            extraction.extract(*magnitude(make_state(round_idx), client, ratio))
+        assert len(extraction._maps) == 1  # that of the round before is gone with its last client
+
+
+def test_clients_of_one_map_hold_the_same_masks(make_state):
+    """Else a cohort of hundreds would hold a byte per weight and client."""
+    extraction, state = Weights(every=2), make_state(0)
+    _, second, third = (extraction.extract(*magnitude(state, client, 0.5)) for client in range(3))
+    assert second is third
+    other = extraction.extract(*magnitude(state, 3, 0.25))
+    assert not other.is_full
+    kept = [extraction.extract(*magnitude(make_state(1), client, 0.5)) for client in range(3)]
+    assert kept[0] is kept[1] is kept[2]
+    assert all(torch.equal(kept[0].masks[name], mask) for name, mask in second.masks.items())

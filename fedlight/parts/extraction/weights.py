@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal, final
 
@@ -45,7 +46,9 @@ class Weights(Extraction):
     comes back takes the global model's value. Between prunings a client keeps its map.
 
     Each tensor is sent in its cheapest scheme. Every client's last masks are remembered, a bit per weight for each
-    distinct map; a map goes with its last client.
+    distinct map; a map goes with its last client. A job in flight holds its masks unpacked, a byte per weight; those
+    with one map in a round hold the same, so only masks of a client's own (a personal importance, or a ratio that
+    others don't have) take a byte per weight for each client at work.
 
     Args:
         scope: ``layer``: every tensor loses the ratio, or what ``layers`` gives it; ``global``: all weights compete.
@@ -85,11 +88,12 @@ class Weights(Extraction):
         self.schedule = PruningSchedule(every, until, exchange, exchange_share)
         self._clients: dict[int, tuple[float, str]] = {}  # client: its ratio and the key of its last map
         self._maps: dict[str, Tensor] = {}  # key: masks as bits
+        self._users: Counter[str] = Counter()  # key: clients whose last map it is
         self._means: dict[str, float] = {}  # by tensor, of the scores that were drawn by last
         self._round_idx = -1
         self._drawn: dict[tuple[float, str | None, int | None], str] = {}  # of this round: what it is for, to its key
         self._bits: dict[str, Tensor] = {}  # of this round, by key
-        self._masks: dict[str, Masks] = {}  # likewise
+        self._shared: dict[str, MaskCoverage] = {}  # of this round, by key: those that more than one client has
 
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
         """Return the cost at a ratio; exact in the ``layer`` scope, priced as if layer-wise in the ``global`` one."""
@@ -102,24 +106,28 @@ class Weights(Extraction):
 
     def extract(self, state: RoundState, client: int, ratio: float, scores: Scores) -> Coverage:
         """Return the client's masks for this round."""
-        plan, share = state.plan, self.schedule.share(state.round_idx)
+        share = self.schedule.share(state.round_idx)
         if state.round_idx != self._round_idx:
-            self._round_idx, self._drawn, self._bits, self._masks = state.round_idx, {}, {}, {}
+            self._round_idx, self._drawn, self._bits, self._shared = state.round_idx, {}, {}, {}
         old_ratio, old = self._clients.get(client, (None, None))
         if old is not None and ratio == old_ratio and share == 0.0:
-            return MaskCoverage(plan.structure, on_device(self._unpacked(old, plan), state.weights))
+            return self._coverage(old, state)
         base = None if share == 1.0 or ratio == 0.0 else old
         purpose = (ratio, base, client if scores.personal and ratio > 0.0 else None)
+        masks = None
         if purpose not in self._drawn:
             masks = self._draw(state, ratio, scores, base, share)
             bits = pack_masks(masks)
             key = hashlib.sha256(bits.numpy().tobytes()).hexdigest()
-            self._drawn[purpose], self._bits[key], self._masks[key] = key, bits, masks
+            self._drawn[purpose], self._bits[key] = key, bits
         key = self._drawn[purpose]
         self._clients[client], self._maps[key] = (ratio, key), self._bits[key]
-        if old is not None and all(old != mine for _, mine in self._clients.values()):
-            del self._maps[old]
-        return MaskCoverage(plan.structure, on_device(self._masks[key], state.weights))
+        self._users.update((key,))
+        if old is not None:
+            self._users[old] -= 1
+            if not self._users[old]:
+                del self._users[old], self._maps[old]
+        return self._coverage(key, state, masks)
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the client's last masks, None if it never had any."""
@@ -134,12 +142,18 @@ class Weights(Extraction):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._maps, self._clients, self._means = dict(state["maps"]), dict(state["clients"]), dict(state["means"])
-        self._round_idx, self._drawn, self._bits, self._masks = -1, {}, {}, {}
+        self._users = Counter(key for _, key in self._clients.values())
+        self._round_idx, self._drawn, self._bits, self._shared = -1, {}, {}, {}
 
-    def _unpacked(self, key: str, plan: SubmodelPlan) -> Masks:
-        if key not in self._masks:
-            self._bits[key], self._masks[key] = self._maps[key], unpack_masks(self._maps[key], plan)
-        return self._masks[key]
+    def _coverage(self, key: str, state: RoundState, masks: Masks | None = None) -> MaskCoverage:
+        """Return the coverage of a map in use; ``masks`` are the map itself where they are at hand."""
+        coverage = self._shared.get(key)
+        if coverage is None:
+            masks = unpack_masks(self._maps[key], state.plan) if masks is None else masks
+            coverage = MaskCoverage(state.plan.structure, on_device(masks, state.weights))
+            if self._users[key] > 1:
+                self._shared[key] = coverage
+        return coverage
 
     @torch.no_grad()
     def _draw(self, state: RoundState, ratio: float, scores: Scores, base: str | None, share: float) -> Masks:
@@ -150,7 +164,7 @@ class Weights(Extraction):
         values = {name: self._normalized(entries[name]) for name in shapes}
         if self.layers is not None and self.layers.learns:
             self._means = {name: float(value.mean(dtype=torch.float64)) for name, value in values.items()}
-        old = None if base is None else self._unpacked(base, state.plan)
+        old = None if base is None else unpack_masks(self._maps[base], state.plan)
         come = None
         if old is not None and scores.growth is not None:
             growth = scores.growth.entries()
