@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,6 +43,35 @@ class Fate:
     timing: Timing
     lost_s: float | None = None
     cause: str = ""
+
+
+@dataclass(frozen=True)
+class FleetRow:
+    """One line of a fleet table: a kind of device and the medians of those who have it.
+
+    Attributes:
+        device: name of the device class.
+        num_clients: number of clients with such a device.
+        macs_per_s: speed, multiply-accumulates per second.
+        down_bits_per_s: bandwidth from the server.
+        up_bits_per_s: bandwidth to the server.
+        latency_s: delay of each transfer.
+        noise: standard deviation of the log of a round's time.
+        memory_bytes: memory for training; infinity where there is no limit.
+        joules_per_mac: energy of a multiply-accumulate; 0 where it isn't known.
+        joules_per_byte: energy of a byte sent to the server.
+    """
+
+    device: str
+    num_clients: int
+    macs_per_s: float
+    down_bits_per_s: float
+    up_bits_per_s: float
+    latency_s: float
+    noise: float
+    memory_bytes: float = math.inf
+    joules_per_mac: float = 0.0
+    joules_per_byte: float = 0.0
 
 
 class Fleet(Part):
@@ -95,6 +125,14 @@ class Fleet(Part):
     def fits(self, client: int, cost: Cost) -> bool:
         """Return whether the client's memory holds the training of a submodel of this cost."""
         return True
+
+    def describe(self) -> list[FleetRow]:
+        """Return one row per device class that has clients, for the table at the start of a run; empty: none."""
+        return []
+
+    def changes(self) -> dict[str, str]:
+        """Return in words what changes over time: axis (``availability``, ...) to what it follows; empty: nothing."""
+        return {}
 
     def energy_j(self, client: int, work: Work) -> float:
         """Return the joules that this work takes on the client's device; 0 where the device's appetite isn't known."""

@@ -169,13 +169,13 @@ def test_a_raspberry_pi_takes_four_minutes_where_a_tx2_takes_eight_seconds():
 def test_phones_have_the_published_marginals():
     fleet = ready(Phones(), 40_000)
     # What 300e6 MACs, one inference of the reference network, and 1 Mbit of download take.
-    ms = 1e3 * 300e6 / fleet._macs_per_s
-    mbit_per_s = fleet._down_bits_per_s / 1e6
+    ms = 1e3 * 300e6 / fleet.devices.column("macs_per_s")
+    mbit_per_s = fleet.devices.column("down_bits_per_s") / 1e6
     assert np.median(ms) == pytest.approx(60, rel=0.02)
     assert (ms.min(), ms.max()) == pytest.approx((15, 200))
     assert np.median(mbit_per_s) == pytest.approx(6.1, rel=0.03)
     assert (mbit_per_s < 3).mean() == pytest.approx(0.26, abs=0.01)
-    assert np.array_equal(fleet._down_bits_per_s, fleet._up_bits_per_s)
+    assert np.array_equal(fleet.devices.column("down_bits_per_s"), fleet.devices.column("up_bits_per_s"))
 
 
 @pytest.mark.parametrize(
