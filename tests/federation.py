@@ -117,10 +117,15 @@ def run(algorithm, rounds=ROUNDS, module=Small, data=None, fleet=None, folder=No
     return server
 
 
+def size_key(name):
+    """What an algorithm calls the number of clients that train side by side."""
+    return "concurrency" if name in ("FedAsync", "FedBuff") else "clients_per_round"
+
+
 def run_all(processes=1):
     """The final weights of every algorithm, by name."""
     kinds = {name: getattr(fedlight.algorithms, name) for name in fedlight.algorithms.__all__}
-    return {name: run(kind(clients_per_round=4), processes=processes).state_dict() for name, kind in kinds.items()}
+    return {name: run(kind(**{size_key(name): 4}), processes=processes).state_dict() for name, kind in kinds.items()}
 
 
 def main():

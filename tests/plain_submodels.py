@@ -27,22 +27,26 @@ class UnequalFleet(ToyFleet):
         return Timing(work.download_bytes / 1e4, (client + 1) * work.macs / 1e3, work.upload_bytes / 1e4)
 
 
-def seconds(client, count):
+def seconds(client, count, epochs=1):
     """Time of a client on that fleet for a submodel of so many hidden units: 4 MACs and 5 parameters per unit."""
     num_bytes = 4 * (5 * count + 1)
-    return 2 * num_bytes / 1e4 + (client + 1) * 3 * 4 * count * SIZES[client] / 1e3
+    return 2 * num_bytes / 1e4 + (client + 1) * 3 * 4 * count * SIZES[client] * epochs / 1e3
 
 
 def run(algorithm, rounds, lr=LR, data=None):
-    """Train the toy by fedlight; return the server, with the reports of every round in ``server.told``."""
+    """Train the toy by fedlight; return the server, with the reports of every round in ``server.told`` by client.
+
+    ``server.order`` has them in the order of their return: a client may come twice where the server doesn't wait.
+    """
 
     class Told(pl.Callback):
         def on_train_batch_end(self, trainer, server, *_):
             server.told.append({report.client: report for report in server.last_round.reports})
+            server.order.append(server.last_round.reports)
 
     torch.manual_seed(0)
     server = Server(Regressor(HIDDEN, lr), algorithm, UnequalFleet(), seed=SEED)
-    server.told = []
+    server.told, server.order = [], []
     pl.Trainer(
         max_epochs=rounds, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0, callbacks=[Told()],

@@ -16,6 +16,11 @@ CONFIGS = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.ya
 SHAPES = {"fashion_mnist": (1, 28, 28), "cifar10": (3, 32, 32)}
 
 
+def size_key(name: str) -> str:
+    """What the algorithm of a config calls the number of clients that train side by side."""
+    return "concurrency" if name.startswith(("fedasync", "fedbuff")) else "clients_per_round"
+
+
 def stand_in(name: str) -> list[str]:
     """Options that put a few random images in place of a data set that has to be downloaded."""
     shape = next((shape for key, shape in SHAPES.items() if name.endswith(key)), None)
@@ -29,7 +34,7 @@ def stand_in(name: str) -> list[str]:
     np.savez("images.npz", **arrays)
     few = ["--data.num_clients=4", "--data.batch_size=4"]
     if "cifar10" in name:
-        few.append("--model.algorithm.clients_per_round=2")
+        few.append(f"--model.algorithm.{size_key(name)}=2")
     return ["--data.dataset=Npz", "--data.dataset.path=images.npz", *few]
 
 

@@ -1,7 +1,9 @@
 """Published methods, one file each: a composition of parts and every way in which it differs from its paper."""
 
 from fedlight.algorithms.cgsv import CGSV
+from fedlight.algorithms.fedasync import FedAsync
 from fedlight.algorithms.fedavg import FedAvg
+from fedlight.algorithms.fedbuff import FedBuff
 from fedlight.algorithms.feddu import FedDU
 from fedlight.algorithms.fedduap import FedDUAP
 from fedlight.algorithms.fedlight import FedLight
@@ -21,7 +23,9 @@ from fedlight.algorithms.upfl import UPFL
 __all__ = [
     "CGSV",
     "UPFL",
+    "FedAsync",
     "FedAvg",
+    "FedBuff",
     "FedDU",
     "FedDUAP",
     "FedLight",

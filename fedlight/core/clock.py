@@ -41,6 +41,16 @@ class Clock:
         """Clients at work."""
         return self._busy.keys()
 
+    @property
+    def next_event_s(self) -> float | None:
+        """Simulated time of the next return or loss; None: nobody is at work."""
+        return self._queue[0][0] if self._queue else None
+
+    @property
+    def num_lost(self) -> int:
+        """Jobs lost since the last :meth:`take_lost`."""
+        return len(self._lost)
+
     def push(self, job: Job) -> None:
         """Put a job in flight."""
         heapq.heappush(self._queue, (job.event_s, self._num_pushed, job))

@@ -102,7 +102,7 @@ class Cohort:
         returned: dict[JobKey, _Returned] = {}
         kept: list[tuple[Job, Update]] = []
         for job in self._processes.share(finished):
-            update = self._train(state, job, torch_device)
+            update = replace(self._train(state, job, torch_device), discount=self._discount(state, job))
             returned[job.key] = _Returned(
                 update.is_finite(), update.finite_metrics(), update.upload_bytes, update.num_steps, _is_trained(update)
             )
@@ -154,8 +154,10 @@ class Cohort:
     def _weights(self, state: RoundState, finished: Sequence[Job]) -> dict[JobKey, float]:
         """Return every job's weight: its client's, discounted by the versions that it is late."""
         of_clients = self._parts.contribution.weights(state, list(dict.fromkeys(job.client for job in finished)))
-        discount = self._parts.schedule.discount
-        return {job.key: of_clients[job.client] * discount(state.round_idx - job.round_idx) for job in finished}
+        return {job.key: of_clients[job.client] * self._discount(state, job) for job in finished}
+
+    def _discount(self, state: RoundState, job: Job) -> float:
+        return self._parts.schedule.discount(state.round_idx - job.round_idx)
 
     def _refuse_untrained(self, state: RoundState, returned: Mapping[JobKey, _Returned]) -> None:
         """Refuse a module that skips every batch of every client; once one has taken a step, skipping is its right."""
@@ -196,7 +198,7 @@ class Cohort:
         update = run_client(task, module, self._data.client(job.client))
         if parts.aggregation.needs_start:
             # A full model's task reads the global weights where they are, and those move on.
-            update.start = {name: task.weights[name].clone() for name in update.delta}
+            update.start = {name: task.weights[name].clone() for name in (*update.delta, *update.buffers)}
         return update
 
 

@@ -370,6 +370,10 @@ class NoServerUpdate(ServerUpdate):
 class Schedule(Part):
     """When does the server move?"""
 
+    sends_cohorts: bool = True
+    """Whether clients are sent off together and train side by side. Where they aren't, parts that compare a client with
+    its cohort compare it with all that have been seen."""
+
     @abstractmethod
     def check(self, num_clients: int) -> None:
         """Raise :class:`~fedlight.errors.ConfigError` if it can't run with so many clients."""

@@ -187,6 +187,7 @@ class Update:
         memory: what the client keeps for its next round (never sent; the simulation stores it for the client).
         summary: what the task's ``summarise`` says of the client's data; None where it wasn't asked.
         start: the weights that it started from, where the aggregation asks for them (never sent: the server has them).
+        discount: factor of the schedule for its age, part of the weight that it is merged by (set by the server).
     """
 
     client: int
@@ -201,6 +202,7 @@ class Update:
     memory: State = field(default_factory=dict)
     summary: Tensor | None = None
     start: State | None = None
+    discount: float = 1.0
 
     def is_finite(self) -> bool:
         """Return whether every entry that is merged or remembered is a finite number.

@@ -1,6 +1,6 @@
 """The choices for every slot of an algorithm."""
 
-from fedlight.parts.aggregation import CoverageMean, ResidualRecovery, StepNormalized, ZeroFill
+from fedlight.parts.aggregation import CountMean, CoverageMean, Mixing, ResidualRecovery, StepNormalized, ZeroFill
 from fedlight.parts.aggregation.shared_map_mean import SharedMapMean
 from fedlight.parts.compression import QSGD, NoCompression, Quantized, TimeMatchedLevel, TopK
 from fedlight.parts.contribution import (
@@ -71,7 +71,7 @@ from fedlight.parts.ratio import (
     UnimodalUCB,
 )
 from fedlight.parts.ratio.searched import SearchedRatio
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import Buffered, Constant, Hinge, Polynomial, Synchronous
 from fedlight.parts.selection import ByContribution, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
 from fedlight.parts.server_update import DynamicServerUpdate
@@ -84,14 +84,17 @@ __all__ = [
     "AccumulatedSquares",
     "BanditPace",
     "BatchStatistics",
+    "Buffered",
     "ByContribution",
     "ByScore",
     "Channels",
     "ClasswiseCosine",
     "ClientStatistic",
     "CompositeStatistics",
+    "Constant",
     "ConstantPace",
     "CosineGradient",
+    "CountMean",
     "CoverageMean",
     "DiscountedUCB",
     "DynamicServerUpdate",
@@ -105,6 +108,7 @@ __all__ = [
     "GTGShapley",
     "GramLeaveOneOut",
     "HeldOutAccuracy",
+    "Hinge",
     "InformationGain",
     "InitialClient",
     "Judge",
@@ -112,10 +116,12 @@ __all__ = [
     "LeaveOneOut",
     "Magnitude",
     "MixedImportance",
+    "Mixing",
     "NoCompression",
     "NormScale",
     "PerClient",
     "PerLevel",
+    "Polynomial",
     "PrefixOrder",
     "Proximal",
     "PrunedOnce",

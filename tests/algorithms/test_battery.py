@@ -42,7 +42,11 @@ NEUTRAL = {
 }
 """The setting at which a method is FedAvg, where all clients hold equally many examples."""
 
-NEVER_NEUTRAL = {"CGSV": "every update has length Γ, so a round is no mean of updates"}
+NEVER_NEUTRAL = {
+    "CGSV": "every update has length Γ, so a round is no mean of updates",
+    "FedAsync": "a round is one client",
+    "FedBuff": "fast clients come more often; where all are equally fast it is FedAvg (tests/parts/test_schedule.py)",
+}
 """Why a method is FedAvg at no setting."""
 
 PERMUTED = {"HeteroFL": {"mode": "dynamic"}, "PruneFL": {"initial_rounds": 0, "prune_every": 2}}
@@ -56,6 +60,10 @@ def make(name, **options):
     return getattr(fedlight.algorithms, name)(**options)
 
 
+def make_small(name, count=4):
+    return make(name, **{federation.size_key(name): count})
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Runs an algorithm for all rounds, once; returns the server and the folder of its checkpoints."""
@@ -63,7 +71,7 @@ def finished(tmp_path_factory):
     @functools.cache
     def whole(name):
         folder = tmp_path_factory.mktemp(name)
-        return run(make(name, clients_per_round=4), folder=folder), folder
+        return run(make_small(name), folder=folder), folder
 
     return whole
 
@@ -93,7 +101,7 @@ def test_runs_and_resumes_bit_for_bit(name, finished, tmp_path):
     server, folder = finished(name)
     assert server.round_idx == federation.ROUNDS
     assert server.clock.now_s > 0
-    run(make(name, clients_per_round=4), folder=tmp_path, resume=folder / "step=2.ckpt")
+    run(make_small(name), folder=tmp_path, resume=folder / "step=2.ckpt")
     whole, resumed = (
         torch.load(where / f"step={federation.ROUNDS}.ckpt", weights_only=True) for where in (folder, tmp_path)
     )
@@ -163,6 +171,7 @@ def test_relabelling_clients_changes_nothing(name, monkeypatch):
 
     monkeypatch.setattr("fedlight.core.seeds.derive_seed", seed_of_the_same_client)
     monkeypatch.setattr("fedlight.core.client.derive_seed", seed_of_the_same_client)
+    monkeypatch.setattr("fedlight.core.cohort.derive_seed", seed_of_the_same_client)
     server = run(make(name, **PERMUTED.get(name, {})), data=data, fleet=Speeds(speeds))
     assert_close(server.state_dict(), expected.state_dict())
     assert server.clock.now_s == pytest.approx(expected.clock.now_s)
@@ -189,8 +198,9 @@ def test_two_processes_equal_one(finished, tmp_path):
 
 @every_algorithm
 def test_refuses_a_cohort_larger_than_the_fleet(name):
-    with pytest.raises(ConfigError, match="clients_per_round=9 is larger than the fleet of num_clients=5"):
-        make(name, clients_per_round=9).schedule.check(5)
+    refusal = f"{federation.size_key(name)}=9 is larger than the fleet of num_clients=5"
+    with pytest.raises(ConfigError, match=refusal):
+        make_small(name, 9).schedule.check(5)
 
 
 @every_algorithm

@@ -1,4 +1,4 @@
-"""When the server moves."""
+"""A server that waits for everyone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import final
 from fedlight.core.clock import Clock
 from fedlight.core.slots import Schedule
 from fedlight.core.types import Job
-from fedlight.errors import ConfigError
+from fedlight.parts.schedule.size import checked_count
 
 
 @final
@@ -25,17 +25,7 @@ class Synchronous(Schedule):
 
     def check(self, num_clients: int) -> None:
         """Take the size of the fleet; raises ConfigError for a cohort that is empty or larger than the fleet."""
-        count = num_clients if self.clients_per_round is None else self.clients_per_round
-        if count < 1:
-            raise ConfigError(
-                f"clients_per_round={count} trains nobody: use 1 or more, or leave it out for all clients"
-            )
-        if count > num_clients:
-            raise ConfigError(
-                f"clients_per_round={count} is larger than the fleet of num_clients={num_clients}: "
-                f"lower clients_per_round to {num_clients} or less, or raise data.num_clients"
-            )
-        self._count = count
+        self._count = checked_count("clients_per_round", self.clients_per_round, num_clients)
 
     def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
         """Dispatch one cohort, run until nobody is at work, and return what is back in order of return."""
