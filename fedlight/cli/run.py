@@ -41,7 +41,7 @@ from fedlight.core import Server
 from fedlight.data import FederatedDataModule
 from fedlight.data.overview import PartitionOverview
 from fedlight.errors import ConfigError, DataError, DivergedError
-from fedlight.tracking import FleetScalars, Pictures, RoundProgress, RunSummary
+from fedlight.tracking import FleetScalars, JobLog, Pictures, RoundProgress, RunSummary
 
 PRINT_CONFIG = "--print_config"
 SUBCOMMANDS = ("fit", "validate", "test")
@@ -236,6 +236,7 @@ class FedlightCLI(LightningCLI):
         callbacks: list[pl.Callback] = [
             RoundProgress(metric=config.monitor),
             FleetScalars(),
+            JobLog(),
             Pictures(),
             PartitionOverview(),
             RunSummary(after_test=self.subcommand == "fit" and config.test_after_fit),

@@ -1,14 +1,12 @@
-"""Draws a table of rows by rounds as a picture and hands it to TensorBoard and to the run's folder."""
+"""Draws a table of rows by rounds as a picture."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
+from fedlight.tracking.drawing import NOTHING, new_figure, pixels_of
 from fedlight.tracking.history import History
 
 MAX_LABELS = 40
@@ -38,8 +36,6 @@ class Heatmap:
     def render(self, history: History) -> np.ndarray:
         """Return the picture as uint8[height, width, 3]; what was never recorded is light grey."""
         from matplotlib import colormaps
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
 
         names, rounds, table = history.rows, history.rounds, history.matrix()
@@ -48,15 +44,14 @@ class Heatmap:
             names, table = [names[index] for index in order], table[order]
         longest = max((len(name) for name in names), default=0)
         height = min(12.0, max(2.6, 1.2 + 0.22 * len(names)))
-        figure = Figure(figsize=(8.0 + 0.06 * longest, height), dpi=110, layout="constrained", facecolor="white")
-        canvas = FigureCanvasAgg(figure)
+        figure = new_figure(8.0 + 0.06 * longest, height)
         axes = figure.add_subplot()
         low, high, colors = self._scale(table)
         image = axes.imshow(
             table,
             aspect="auto",
             interpolation="nearest",
-            cmap=colormaps[colors].with_extremes(bad="#e8e8e8"),
+            cmap=colormaps[colors].with_extremes(bad=NOTHING),
             vmin=low,
             vmax=high,
             extent=(rounds[0] - 0.5, rounds[-1] + 0.5, len(names) - 0.5, -0.5),
@@ -73,19 +68,7 @@ class Heatmap:
         bar = figure.colorbar(image, ax=axes, pad=0.015, fraction=0.04)
         bar.set_label(self.value_label)
         bar.outline.set_visible(False)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        pixels: np.ndarray = np.asarray(canvas.buffer_rgba())[..., :3].copy()  # type: ignore[no-untyped-call]
-        return pixels
-
-    def publish(self, trainer: Trainer, folder: Path, picture: np.ndarray, round_idx: int) -> None:
-        """Write the picture into a folder and, where the run logs to TensorBoard, there too."""
-        from PIL import Image
-
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(folder / f"{self.name}.png")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(f"picture/{self.name}", picture, round_idx, dataformats="HWC")
+        return pixels_of(figure)
 
     def _scale(self, table: np.ndarray) -> tuple[float, float, str]:
         """Return the ends of the colour scale and the colour map; signed values get a scale centred on zero."""

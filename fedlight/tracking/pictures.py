@@ -1,21 +1,27 @@
-"""Pictures of a whole run: what was removed where, who got how much, and what bandits and contributions made of it."""
+"""Pictures of a whole run: what was removed where, who got how much, who did what when."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
 
 import lightning.pytorch as pl
+import numpy as np
 from lightning.pytorch import Callback
 
 from fedlight.core.round_record import RoundRecord
 from fedlight.errors import ConfigError
+from fedlight.tracking.charts import draw_energy, draw_participation, draw_staleness, draw_waiting
+from fedlight.tracking.drawing import publish
 from fedlight.tracking.heatmap import Heatmap
 from fedlight.tracking.history import History
-from fedlight.tracking.record import last_round
+from fedlight.tracking.jobs import JOBS_FILE, Jobs, in_flight_of, read_jobs
+from fedlight.tracking.record import last_round, run_folder, server_of
+from fedlight.tracking.timeline import draw_timeline
 
 HEATMAPS: Final = (
     Heatmap("layer_sparsity", "What is removed from each layer", "layer", "units removed (mean)", (0.0, 1.0)),
@@ -23,7 +29,13 @@ HEATMAPS: Final = (
     Heatmap("contribution", "What each client's update adds", "client", "contribution", sort_rows=True),
     Heatmap("bandit", "How often the bandit plays each ratio", "arm (ratio)", "plays, discounted"),
 )
-"""All pictures; ``docs/tags.md`` lists them under ``picture/<name>``."""
+"""Pictures of tables; ``docs/tags.md`` lists all pictures under ``picture/<name>``."""
+
+OF_JOBS: Final = ("timeline", "timeline_round", "participation", "staleness", "energy")
+"""Pictures that are drawn from the run's ``jobs.csv``."""
+
+WAITING: Final = "waiting"
+"""Picture of the share of waiting over time."""
 
 ARM_PREFIX: Final = "bandit/plays/"
 """Start of the tags under which a bandit reports how often it plays each arm."""
@@ -31,37 +43,46 @@ ARM_PREFIX: Final = "bandit/plays/"
 MOST_OF_THE_TIME: Final = 0.01
 """Share of a run's time that drawing may take, where no number of rounds is given."""
 
+Draw = Callable[[], np.ndarray | None]
+"""Returns a picture, None if there is nothing to see."""
+
 FIRST_DRAWING_S: Final = 0.6
 """Seconds that the first drawing is taken to need: with the import of matplotlib, on a slow core."""
 
 
 @final
 class Pictures(Callback):
-    """Draws layers x rounds and clients x rounds as pictures, in TensorBoard and in the run's folder ``pictures/``.
+    """Draws a run as pictures, in TensorBoard and in the run's folder ``pictures/``.
 
-    Shown are the fraction removed from every layer, the ratio and the contribution of every client, and how often a
-    bandit plays each arm; what an algorithm doesn't have is left out. Grey: no part in that round.
+    Tables: the fraction removed from every layer, the ratio and the contribution of every client, and how often a
+    bandit plays each arm, by rounds; grey: no part in that round. Over simulated time: what every client does in the
+    run and in its last round (``timeline``, ``timeline_round``), energy, share of waiting; and how often clients take
+    part and how late they are. What a run doesn't have is left out; what jobs did is read from the file that
+    :class:`~fedlight.tracking.JobLog` writes, so memory doesn't grow with the run, and without it is left out too.
 
     Args:
         every_n_rounds: rounds between two drawings; 0 draws only at the end. None: whenever drawing has taken less
             than 1 % of the time, so about once a minute.
-        max_clients: clients to show: the first ones that finish a round.
+        max_clients: clients to show one by one: in tables the first ones that finish a round, in timelines a sample
+            over all speeds.
     """
 
     def __init__(self, every_n_rounds: int | None = None, max_clients: int = 64) -> None:
         if every_n_rounds is not None and every_n_rounds < 0:
             raise ConfigError(f"every_n_rounds={every_n_rounds} is negative; 0 draws at the end only")
         self.every_n_rounds = every_n_rounds
+        self.max_clients = max_clients
         self._histories = {
             heatmap.name: History(max_clients if heatmap.row_label == "client" else None) for heatmap in HEATMAPS
         }
+        self._histories[WAITING] = History()
         self._num_drawn = 0
         self._folder = Path()
         self._next_s = math.inf
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Learn where pictures go: on every process, since Lightning broadcasts it."""
-        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "pictures"
+        """Learn where pictures go."""
+        self._folder = run_folder(trainer)
         self._next_s = time.perf_counter() + FIRST_DRAWING_S / MOST_OF_THE_TIME
 
     def on_train_batch_end(
@@ -74,14 +95,14 @@ class Pictures(Callback):
         for name, values in _columns(record).items():
             self._histories[name].record(record.round_idx, values)
         if self._is_due(record.round_idx + 1):
-            self._draw(trainer)
+            self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the whole run."""
-        self._draw(trainer)
+        self._draw(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the pictures show."""
+        """Return all that the tables show."""
         return {name: history.state_dict() for name, history in self._histories.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -94,18 +115,58 @@ class Pictures(Callback):
             return time.perf_counter() >= self._next_s
         return self.every_n_rounds > 0 and num_done % self.every_n_rounds == 0
 
-    def _draw(self, trainer: pl.Trainer) -> None:
-        num_rounds = len(self._histories["ratio"])
-        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False) or self._num_drawn == num_rounds:
+    def _draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        rounds = self._histories["ratio"].rounds
+        if not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False) or self._num_drawn == len(rounds):
             return
         started_s = time.perf_counter()
-        self._num_drawn = num_rounds
-        for heatmap in HEATMAPS:
-            history = self._histories[heatmap.name]
-            if history.rows:
-                heatmap.publish(trainer, self._folder, heatmap.render(history), history.rounds[-1])
+        self._num_drawn = len(rounds)
+        for name, draw in (self._tables() | self._of_jobs(module)).items():
+            picture = draw()
+            if picture is not None:
+                publish(trainer, self._folder / "pictures", name, picture, rounds[-1])
         ended_s = time.perf_counter()
         self._next_s = ended_s + (ended_s - started_s) / MOST_OF_THE_TIME
+
+    def _tables(self) -> dict[str, Draw]:
+        histories = self._histories
+        shown = [heatmap for heatmap in HEATMAPS if histories[heatmap.name].rows]
+        tables: dict[str, Draw] = {table.name: partial(table.render, histories[table.name]) for table in shown}
+        return {**tables, WAITING: partial(draw_waiting, histories[WAITING])} if histories[WAITING].rows else tables
+
+    def _of_jobs(self, module: pl.LightningModule) -> dict[str, Draw]:
+        """Return how what jobs did is drawn, by the names :data:`OF_JOBS`."""
+        server, record = server_of(module), last_round(module)
+        path = self._folder / JOBS_FILE
+        if record is None or not path.is_file():
+            return {}
+        device, num_clients = server.fleet.device, len(server.data.num_examples)
+        jobs = read_jobs(path)
+        if not len(jobs):
+            return {}
+        drawn = np.concatenate([jobs, in_flight_of(record, device)])
+
+        def timeline(title: str, begin_s: float) -> np.ndarray | None:
+            span = begin_s, record.end_s
+            return draw_timeline(drawn, span, title, num_clients, server.fleet.candidates, device, self.max_clients)
+
+        return {
+            "timeline": partial(timeline, "Who does what when", _begin_s(jobs)),
+            "timeline_round": partial(timeline, f"Round {record.round_idx}: who does what", _begin_of(record)),
+            "participation": partial(draw_participation, jobs, num_clients, device),
+            "staleness": partial(draw_staleness, jobs),
+            "energy": partial(draw_energy, jobs),
+        }
+
+
+def _begin_s(jobs: Jobs) -> float:
+    """Return when what was read of a run begins: at 0, unless the first rounds of a long one are left out."""
+    return 0.0 if jobs["round"][0] == 0 else float(jobs["dispatched_s"].min())
+
+
+def _begin_of(record: RoundRecord) -> float:
+    """Return when the jobs of a round began: before the round, where the server doesn't wait for all."""
+    return min([record.start_s, *(report.dispatched_s for report in record.reports)])
 
 
 def _columns(record: RoundRecord) -> dict[str, Mapping[str, float]]:
@@ -119,4 +180,5 @@ def _columns(record: RoundRecord) -> dict[str, Mapping[str, float]]:
         "bandit": {
             tag.removeprefix(ARM_PREFIX): value for tag, value in record.metrics.items() if tag.startswith(ARM_PREFIX)
         },
+        WAITING: {"waiting": record.waiting_share, "end_s": record.end_s},
     }

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -37,8 +40,21 @@ def make_record(round_idx: int, *, rejected: int | None = None, arms: bool = Tru
     return RoundRecord(round_idx, reports, {"conv1": 0.25, "fc1": 0.5}, start_s, start_s + 4.0, 0.1, metrics)
 
 
+class StubFleet:
+    """Three devices that are always up."""
+
+    def device(self, client):
+        return ("fast", "medium", "slow")[client]
+
+    def candidates(self, now_s):
+        return range(3)
+
+
 class StubServer(pl.LightningModule):
     """One round per epoch; every round leaves the record that `make_record` gives."""
+
+    fleet = StubFleet()
+    data = SimpleNamespace(num_examples=np.full(3, 10))
 
     def __init__(self, rejected: int | None = None, accuracy: bool = True) -> None:
         super().__init__()

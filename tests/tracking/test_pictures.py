@@ -6,11 +6,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedlight.errors import ConfigError
-from fedlight.tracking import FleetScalars, Pictures
+from fedlight.tracking import FleetScalars, JobLog, Pictures
 from fedlight.tracking.heatmap import Heatmap
 from fedlight.tracking.history import History
 
-PICTURES = {"picture/layer_sparsity", "picture/ratio", "picture/contribution", "picture/bandit"}
+TABLES = {"picture/layer_sparsity", "picture/ratio", "picture/contribution", "picture/bandit", "picture/waiting"}
+PICTURES = TABLES | {"picture/timeline", "picture/timeline_round", "picture/participation"}
 
 
 def read_events(logger):
@@ -19,7 +20,7 @@ def read_events(logger):
 
 def test_tensorboard_gets_scalars_of_clients_and_layers_and_one_picture_each(make_trainer, stub, tmp_path):
     logger = TensorBoardLogger(tmp_path, name="")
-    make_trainer([FleetScalars(max_clients=2), Pictures()], logger=logger).fit(stub())
+    make_trainer([FleetScalars(max_clients=2), JobLog(), Pictures()], logger=logger).fit(stub())
     events = read_events(logger)
     tags = events.Tags()
     assert set(tags["images"]) == PICTURES
@@ -88,13 +89,14 @@ def test_drawing_takes_at_most_a_hundredth_of_the_time(make_trainer, stub, tmp_p
     monkeypatch.setattr("fedlight.tracking.pictures.time.perf_counter", lambda: clock["now_s"])
     drawn = []
 
-    def publish(self, trainer, folder, picture, round_idx):
-        # Each of the four pictures takes half a second, so the next drawing is due 200 s later.
-        clock["now_s"] += 0.5
-        drawn.append((self.name, round_idx))
+    def publish(trainer, folder, name, picture, round_idx):
+        # Each of the five pictures takes 0.4 s, so the next drawing is due 200 s later.
+        clock["now_s"] += 0.4
+        drawn.append((name, round_idx))
 
-    monkeypatch.setattr(Heatmap, "publish", publish)
-    monkeypatch.setattr(Heatmap, "render", lambda self, history: None)
+    monkeypatch.setattr("fedlight.tracking.pictures.publish", publish)
+    monkeypatch.setattr(Heatmap, "render", lambda self, history: np.zeros(0))
+    monkeypatch.setattr("fedlight.tracking.pictures.draw_waiting", lambda history: np.zeros(0))
 
     class Slow(stub):
         def training_step(self, batch, batch_idx):
@@ -104,3 +106,9 @@ def test_drawing_takes_at_most_a_hundredth_of_the_time(make_trainer, stub, tmp_p
     make_trainer([Pictures()], max_epochs=8).fit(Slow())
     # The first is due after 60 s: in round 2, and done at 100 s. 300 s are over in round 7, at 345 s; 8 is the end.
     assert [round_idx for name, round_idx in drawn if name == "ratio"] == [1, 6, 7]
+
+
+def test_without_a_log_of_jobs_only_the_tables_are_drawn(make_trainer, stub, tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="")
+    make_trainer([Pictures()], logger=logger).fit(stub())
+    assert set(read_events(logger).Tags()["images"]) == TABLES
