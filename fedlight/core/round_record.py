@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from torch import Tensor
 
 from fedlight.core import tags
 from fedlight.core.types import Job, Report
@@ -27,6 +28,7 @@ class RoundRecord:
         lost: jobs that will never be back, in the order of their loss.
         in_flight: jobs that are still at work when the round ends.
         unfit: clients that were left out because no submodel fits their memory, or that it can't be cut to fit.
+        unit_holders: group name to int64[units], the merged updates that held each unit; empty where all held all.
     """
 
     round_idx: int
@@ -39,6 +41,7 @@ class RoundRecord:
     lost: Sequence[Job] = ()
     in_flight: Sequence[Job] = ()
     unfit: Sequence[int] = ()
+    unit_holders: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def waiting_share(self) -> float:
@@ -86,4 +89,30 @@ class RoundRecord:
             told = [report for report in accepted if name in report.metrics]
             sizes = [report.num_examples for report in told]
             scalars[name] = float(np.average([report.metrics[name] for report in told], weights=sizes))
-        return {**scalars, **self.metrics}
+        return {**scalars, **_correlations(accepted), **self.metrics}
+
+
+def _correlations(reports: Sequence[Report]) -> dict[str, float]:
+    """Return what weights and contribution scores go with, over the clients that have a score.
+
+    Pearson's correlation with the number of examples and with the kept fraction; none where a side is constant.
+    """
+    scored = [report for report in reports if report.contribution is not None]
+    of = {
+        "weight": np.array([report.weight for report in scored]),
+        "score": np.array([report.contribution for report in scored], dtype=np.float64),
+    }
+    others = {
+        "examples": np.array([report.num_examples for report in scored], dtype=np.float64),
+        "kept": np.array([1 - report.ratio for report in scored]),
+    }
+    return {
+        f"{tags.CONTRIBUTION}/{name}_vs_{other}": float(np.corrcoef(values, against)[0, 1])
+        for name, values in of.items()
+        for other, against in others.items()
+        if len(scored) > 2 and _varies(values) and _varies(against)
+    }
+
+
+def _varies(values: np.ndarray) -> bool:
+    return bool(np.isfinite(values).all()) and float(np.ptp(values)) > 1e-9 * float(np.abs(values).max())

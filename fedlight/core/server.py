@@ -306,10 +306,20 @@ class Server(pl.LightningModule):
             lost=self.clock.take_lost(),
             in_flight=self.clock.jobs(),
             unfit=self._dispatcher.unfit,
+            unit_holders=self._unit_holders(finished, reports),
             metrics={tag: value for part in self.algorithm.slots().values() for tag, value in part.metrics().items()},
         )
         self.log_dict(self.last_round.scalars(), on_step=False, on_epoch=True, batch_size=1)
         self._tell_rejected(state.round_idx, [report.client for report in reports if not report.accepted])
+
+    def _unit_holders(self, finished: Sequence[Job], reports: Sequence[Report]) -> dict[str, torch.Tensor]:
+        keeps = [job.coverage.keep for job, report in zip(finished, reports, strict=True) if report.weight > 0]
+        if all(bool(keep.all()) for keep in keeps):
+            return {}
+        holders = torch.zeros(self.plan.num_units, dtype=torch.int64)
+        for keep in keeps:
+            holders += keep
+        return {group.name: holders[group.units] for group in self.plan.groups}
 
     def _tell_rejected(self, round_idx: int, rejected: Sequence[int]) -> None:
         """Name the clients whose update was left out, each once: the loggers have the number of every round."""

@@ -19,6 +19,9 @@ LOST_JOBS: Final = "fleet/lost_jobs"
 IN_FLIGHT: Final = "fleet/in_flight"
 UNFIT_CLIENTS: Final = "fleet/unfit_clients"
 ENERGY_J: Final = "fleet/energy_j"
+CONTRIBUTION: Final = "contribution"
+NEVER_TRAINED: Final = "prune/never_trained"
+HOLDERS: Final = "prune/holders"
 
 TAGS: Final[dict[str, str]] = {
     "train/<metric>": "what clients log while they train, mean over the round's clients by number of examples",
@@ -35,13 +38,18 @@ TAGS: Final[dict[str, str]] = {
     MEAN_RATIO: "mean pruning ratio (fraction removed) over the round's clients",
     "prune/ratio/<client>": "pruning ratio of one client",
     "prune/layer_sparsity/<layer>": "fraction of a layer's units (or masked weights) removed, mean over clients",
+    f"{NEVER_TRAINED}/<layer>": "share of a layer's units that no client has held since the run began, where some are "
+    "removed",
+    f"{HOLDERS}/<layer>": "histogram of how often each unit of a layer was held by a client since the run began",
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
     "search/density": "share of the prunable entries that the map has, where its size is searched for",
     "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
     "server/<statistic>": "what the server did with its own data: step, how far it went, and the accuracy it measured",
-    "contribution/<client>": "contribution score of one client in this round",
+    f"{CONTRIBUTION}/<client>": "contribution score of one client in this round",
+    f"{CONTRIBUTION}/<weight or score>_vs_<examples or kept>": "correlation over the round's clients of their weight, "
+    "or their score, with their examples, or with the fraction that they kept: whether it measures more than these",
     "contribution/removed_clients": "clients that a reputation has removed for good",
     "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "

@@ -29,8 +29,8 @@ class SparseRewards(Download):
     Float buffers move by all of their aggregate. By nature N models are held, by every process and in checkpoints.
 
     Args:
-        altruism: β > 0: the larger, the more equal the rewards. tanh is near linear up to β of about N, since r sums to
-            1: .5 and 2 give almost the same.
+        altruism: β > 0: the larger, the more equal the rewards. tanh is near linear up to β of about the number of
+            clients in a round, since their r, normalised, sum to 1: .5 and 2 give almost the same.
         scope: ``layer``: ⌈q · entries⌉ of every tensor, as in the published code; ``vector``: ⌊q · D⌋ of all entries
             together, as in the paper.
     """
