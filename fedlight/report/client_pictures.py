@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ def draw_ratios(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Pictu
         "Fraction of the network that each client does without, one row per client, the client that is pruned least "
         "on top; first seed of each variant. Without colour: no part in that round."
     )
-    return _panels(cell, log, folder, name, RATIO, ("Pruning ratio of every client over time", "ratio", note))
+    return _panels(cell, log, folder, name, RATIO, ("Pruning ratio of every client over time", "client", "ratio", note))
 
 
 def draw_sparsity(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Picture:
@@ -42,7 +42,7 @@ def draw_sparsity(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Pic
         "Fraction of each layer's units (or masked weights) that is removed, mean over the round's clients, one row "
         "per layer, input on top; first seed of each variant."
     )
-    return _panels(cell, log, folder, name, SPARSITY, ("Sparsity of every layer over time", "removed", note))
+    return _panels(cell, log, folder, name, SPARSITY, ("Sparsity of every layer over time", "layer", "removed", note))
 
 
 def draw_contributions(cell: Cell, log: pd.DataFrame, qualities: dict[str, float], folder: Path, name: str) -> Picture:
@@ -74,29 +74,21 @@ def draw_contributions(cell: Cell, log: pd.DataFrame, qualities: dict[str, float
         return Picture(name, title, note, save(figure, folder, name))
 
 
-def draw_timeline(name: str) -> Picture:
-    """Say why a round's timeline is left out."""
-    return Picture(
-        name,
-        "Timeline of one round",
-        "Left out: logs hold no times of single clients.",
-    )
-
-
 def _tables(cell: Cell, log: pd.DataFrame, prefix: str) -> dict[str, pd.DataFrame]:
     """Return, by variant, the first seed's table of rows (clients, layers) by simulated seconds."""
     found = {}
     for variant in cell.variants:
         mine = log.loc[(log["run"] == variant.rows[0].run.name) & log["tag"].str.startswith(prefix)]
         mine = mine.assign(row=mine["tag"].str.removeprefix(prefix)).loc[lambda frame: frame["row"] != "mean"]
-        found[variant.label] = mine.pivot_table(index="row", columns="simulated_s", values="value", sort=True)
+        table = mine.pivot_table(index="row", columns="simulated_s", values="value")
+        found[variant.label] = table.loc[list(dict.fromkeys(mine["row"]))]  # as logged: layers from input to output
     return found
 
 
 def _panels(
-    cell: Cell, log: pd.DataFrame, folder: Path, name: str, prefix: str, texts: tuple[str, str, str]
+    cell: Cell, log: pd.DataFrame, folder: Path, name: str, prefix: str, texts: tuple[str, str, str, str]
 ) -> Picture:
-    title, unit, note = texts
+    title, rows, unit, note = texts
     tables = {
         label: table
         for label, table in _tables(cell, log, prefix).items()
@@ -110,12 +102,13 @@ def _panels(
     if len(tables) > MAX_PANELS:
         note += f" The first {MAX_PANELS} of {len(tables)} variants."
     with drawing(name):
-        figure, panels = _grid(min(len(tables), MAX_PANELS))
-        for axes, (label, table) in zip(panels, tables.items(), strict=False):
+        tables = dict(islice(tables.items(), MAX_PANELS))
+        figure, panels = _grid(len(tables))
+        for number, (axes, (label, table)) in enumerate(zip(panels, tables.items(), strict=False)):
             _heat(axes, _ordered(table, prefix))
             axes.set_title(label)
-        used = panels[: len(tables)]
-        bar = figure.colorbar(used[0].collections[0], ax=used, pad=0.015, fraction=0.03)
+            axes.set_ylabel("" if number % COLUMNS else rows)
+        bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.015, fraction=0.03)
         bar.set_label(unit)
         bar.outline.set_visible(False)
         return Picture(name, title, note, save(figure, folder, name))
@@ -133,9 +126,11 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
 def _ordered(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
     if prefix == RATIO:
         return table.loc[table.mean(axis=1).sort_values(kind="stable").index]
-    return table.loc[
-        sorted(table.index, key=lambda row: [int(p) if p.isdigit() else -1 for p in re.split(r"(\d+)", row)])
-    ]
+    # A path that all names begin with tells nothing, and takes room.
+    beginnings = {str(row).rpartition(".")[0] for row in table.index}
+    if len(beginnings) > 1:
+        return table
+    return table.set_axis([str(row).rpartition(".")[2] for row in table.index], axis=0)
 
 
 def _heat(axes: Axes, table: pd.DataFrame) -> None:

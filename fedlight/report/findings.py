@@ -20,21 +20,20 @@ TESTING = (
 
 def find(cell: Cell) -> list[str]:
     """Return a cell's findings: the best end, the quickest to each target, and which differences are significant."""
-    where = f"{cell.name}: " if cell.name else ""
-    found = [_best_end(cell, where)]
-    found += [_quickest(cell, index, where) for index in range(len(cell.targets))]
-    found.append(_significant(cell, where))
+    found = [_best_end(cell)]
+    found += [_quickest(cell, index) for index in range(len(cell.targets))]
+    found.append(_significant(cell))
     return [text for text in found if text]
 
 
-def _best_end(cell: Cell, where: str) -> str:
+def _best_end(cell: Cell) -> str:
     sign = 1 if cell.metric.mode == "max" else -1
     known = [variant for variant in cell.variants if variant.final.num_values]
     if not known:
         return ""
     best = max(known, key=lambda variant: sign * variant.final.mean)
     text = (
-        f"{where}after {cell.common_s:.4g} simulated seconds, {best.label} has the best {cell.metric.tag}: "
+        f"after {cell.common_s:.4g} simulated seconds, {best.label} has the best {cell.metric.tag}: "
         f"{_value(cell, best.final)}"
     )
     base = next((variant for variant in known if variant.label == cell.baseline), None)
@@ -57,13 +56,13 @@ def _verdict(versus: Versus) -> str:
     return f"{outcome}, p = {versus.p_value:.2g}, {pairs} pairs of seeds"
 
 
-def _quickest(cell: Cell, index: int, where: str) -> str:
+def _quickest(cell: Cell, index: int) -> str:
     target = show_target(cell.metric, cell.targets[index])
     whole = [variant for variant in cell.variants if _all_reach(variant.reached[index])]
     if not whole:
-        return _sentence(f"{where}no variant reaches {target} with every seed")
+        return _sentence(f"no variant reaches {target} with every seed")
     first = min(whole, key=lambda variant: variant.reached[index].mean)
-    text = f"{where}{target} is reached first by {first.label}, after {first.reached[index].mean:.3g} simulated seconds"
+    text = f"{target} is reached first by {first.label}, after {first.reached[index].mean:.3g} simulated seconds"
     if first.speed_up is not None and first.speed_up[index].interval.num_values:
         versus = first.speed_up[index]
         text += f", {versus.interval.mean:.3g} times as fast as {cell.baseline} ({_verdict(versus)})"
@@ -78,19 +77,19 @@ def _all_reach(interval: Interval) -> bool:
     return interval.num_values > 0 and interval.num_values == interval.num_asked
 
 
-def _significant(cell: Cell, where: str) -> str:
+def _significant(cell: Cell) -> str:
     if cell.baseline is None:
-        return _sentence(f"{where}there is no baseline in this part, so nothing is tested")
+        return _sentence("there is no baseline in this part, so nothing is tested")
     tested = [variant for variant in cell.variants if variant.gain is not None]
     if not tested:
         return ""
     if all(not _tests(variant) for variant in tested):
         return _sentence(
-            f"{where}nothing is tested: fewer than {MIN_PAIRS} seeds of any variant can be paired with "
+            f"nothing is tested: fewer than {MIN_PAIRS} seeds of any variant can be paired with "
             f"{cell.baseline}'s; the numbers are first figures"
         )
     lines = [f"{what}: {_list(cell, tested, index)}" for index, what in _columns(cell)]
-    return _sentence(f"{where}significant differences from {cell.baseline} – " + "; ".join(lines))
+    return _sentence(f"significant differences from {cell.baseline} – " + "; ".join(lines))
 
 
 def _columns(cell: Cell) -> list[tuple[int | None, str]]:

@@ -10,7 +10,7 @@ from fedlight.report.tables import Entry, Table
 
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "×": r"$\times$", "–": "--", "−": "$-$",
     "<": r"\textless{}", ">": r"\textgreater{}", "·": r"$\cdot$",
 }  # fmt: skip
 """Characters that LaTeX wants written otherwise."""

@@ -76,6 +76,7 @@ def _values(
     colors = {label: "var(--ink)" if one.color == INK else one.color for label, one in look.items()}
     first = sections[0].cell
     baseline = next((section.cell.baseline for section in sections if section.cell.baseline), None)
+    seeds = sorted({run.seed for run in runs})
     counts = [count for section in sections for count in section.cell.num_seeds]
     walls = [row.wall_s for row in rows]
     return {
@@ -85,11 +86,11 @@ def _values(
         "baseline": baseline,
         "metric": first.metric.tag,
         "seeds": str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}",
-        "seed_list": ", ".join(map(str, sorted({run.seed for run in runs}))),
+        "seed_list": ("seeds " if len(seeds) > 1 else "seed ") + ", ".join(map(str, seeds)),
         "machine": setting.machine_time(walls),
         "machine_short": duration(sum(wall for wall in walls if wall)) if any(walls) else NOTHING,
         "problems": words.problems,
-        "findings": [text for section in sections for text in find(section.cell)],
+        "findings": [(section.cell.heading, find(section.cell)) for section in sections],
         "cells": [_section(number, section, colors) for number, section in enumerate(sections)],
         "facts": setting.facts(runs),
         "targets": _targets(first, words.chosen_targets),
@@ -106,7 +107,7 @@ def _values(
 def _section(number: int, section: Section, colors: dict[str, str]) -> dict[str, Any]:
     return {
         "id": f"results-{number}" if number else "results",
-        "heading": section.cell.name or "Results",
+        "heading": section.cell.heading,
         "tables": [to_html(table, colors) for table in section.tables],
         "pictures": section.pictures,
     }

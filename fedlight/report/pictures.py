@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 GIGA = 1e9
+CUT_OFF = 0.05
+"""Share of the plotted time whose worst values may lie outside the frame."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ def draw_over_time(cell: Cell, look: dict[str, Look], folder: Path, name: str) -
     note = (
         "Mean over seeds as a step function of simulated time (a round's value holds until the next round ends), as "
         "far as all of a variant's seeds go; band: lowest to highest seed. "
-        f"Thin vertical line: the common time, {cell.common_s:.4g} s; thin horizontal lines: the targets."
+        f"Dotted: the common time, {cell.common_s:.4g} s; thin horizontal lines: the targets. The frame leaves out the "
+        "worst values of the first rounds."
     )
     with drawing(name):
         figure, axes = _curves(cell, look, lambda curve: curve.simulated_s, "simulated seconds")
@@ -89,7 +92,7 @@ def draw_front(cell: Cell, look: dict[str, Look], folder: Path, name: str) -> Pi
         "Best mean value so far (thin), and over all variants (thick): no variant is at once better and sooner than a "
         "point of the thick line. Dots: the best of each variant, and when it had it."
     )
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     with drawing(name):
         figure, (axes,) = new_figure(7.2, 3.7)
@@ -106,6 +109,7 @@ def draw_front(cell: Cell, look: dict[str, Look], folder: Path, name: str) -> Pi
         _front(axes, cell, look, places, np.stack(tops))
         _finish(axes, cell, "simulated seconds")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         # Powers of ten as such: mathematical text is off, since labels may hold any sign.
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -141,10 +145,14 @@ def _front(axes: Axes, cell: Cell, look: dict[str, Look], places: np.ndarray, to
 
 def _curves(cell: Cell, look: dict[str, Look], axis: Callable[[Curve], np.ndarray], label: str) -> tuple[Figure, Axes]:
     figure, (axes,) = new_figure(7.2, 3.7)
+    end = max(axis(curve)[-1] for curve in cell.curves)
+    shown = []
     for variant in cell.variants:
         curves, one = cell.curves_of(variant.label), look[variant.label]
         places, values = band(curves, axis)
         values = _shown(cell, values)
+        evenly = np.linspace(places[0], places[-1], max(2, round(200 * (places[-1] - places[0]) / end)))
+        shown.append(step_at(evenly, places, values.mean(axis=0)))
         # The baseline lies above the others: it is what they are looked at against.
         order = 3 if variant.label == cell.baseline else 2
         if len(curves) > 1:
@@ -159,21 +167,41 @@ def _curves(cell: Cell, look: dict[str, Look], axis: Callable[[Curve], np.ndarra
             label=variant.label,
             zorder=order,
         )
-    for target in cell.targets:
-        height = 100 * target if in_percent(cell.metric) else target
-        axes.axhline(height, color=FAINT, linewidth=0.9, zorder=1)
-        axes.annotate(
-            show_target(cell.metric, target),
-            (1, height),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            xytext=(-2, 2),
-            ha="right",
-            fontsize=7.5,
-        )
+    shown.append(np.array(_heights(cell)))
+    _frame(axes, cell, np.concatenate(shown))
+    _targets(axes, cell)
     _finish(axes, cell, label)
     axes.set_xlim(left=0)
     return figure, axes
+
+
+def _heights(cell: Cell) -> list[float]:
+    return [100 * target if in_percent(cell.metric) else target for target in cell.targets]
+
+
+def _frame(axes: Axes, cell: Cell, values: np.ndarray) -> None:
+    """Cut off the worst twentieth of the time: the first rounds would squeeze all that differs."""
+    low, high = float(values.min()), float(values.max())
+    if cell.metric.mode == "max":
+        low = min([float(np.quantile(values, CUT_OFF)), *_heights(cell)])
+    else:
+        high = max([float(np.quantile(values, 1 - CUT_OFF)), *_heights(cell)])
+    margin = 0.06 * (high - low) or 0.5 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _targets(axes: Axes, cell: Cell) -> None:
+    low, high = axes.get_ylim()
+    before = -np.inf
+    for target, height in sorted(zip(cell.targets, _heights(cell), strict=True)):
+        axes.axhline(height, color=FAINT, linewidth=0.9, zorder=1)
+        # Of targets close to each other, one label can be read.
+        if height - before > 0.045 * (high - low):
+            place = (1.005, height)
+            axes.annotate(
+                show_target(cell.metric, target), place, xycoords=("axes fraction", "data"), va="center", fontsize=7.5
+            )
+            before = height
 
 
 def _shown(cell: Cell, values: np.ndarray) -> np.ndarray:
@@ -185,4 +213,4 @@ def _finish(axes: Axes, cell: Cell, label: str) -> None:
     axes.set_ylabel(cell.metric.tag + (" (%)" if in_percent(cell.metric) else ""))
     columns = 1 if len(cell.variants) <= 12 else 2
     # Beside the curves: inside, it would hide some.
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), ncols=columns, borderaxespad=0)
+    axes.legend(loc="center left", bbox_to_anchor=(1.07, 0.5), ncols=columns, borderaxespad=0)

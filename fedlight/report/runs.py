@@ -28,8 +28,8 @@ AXES = {
 }
 """Axes of a comparison that config files tell, where no note does: name to key."""
 
-FINISHED = ("finished", "skipped")
-"""Values of a note's ``status`` with which a run is counted."""
+DONE = "done"
+"""A note's ``status`` with which a run is counted; other values are of runs that still go, or have failed."""
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def _split(given: str | Path) -> tuple[str | None, Path]:
 
 
 def _run_folders(root: Path) -> list[Path]:
-    noted = [path.parent for path in root.rglob(NOTE)]
-    logged = {path.parent for path in root.rglob(EVENTS)}
-    others = [folder for folder in logged if not any(folder.is_relative_to(run) for run in noted)]
-    return sorted([*noted, *others], key=_by_number)
+    noted = {path.parent for path in root.rglob(NOTE)}
+    found = noted | {path.parent for path in root.rglob(EVENTS)}
+    # What lies below a run is its own: versions of a noted one, the parts that some loggers split a log into.
+    return sorted((folder for folder in found if not found & set(folder.parents)), key=_by_number)
 
 
 def _by_number(path: Path) -> list[tuple[int, str]]:

@@ -119,9 +119,17 @@ def environment(runs: Sequence[Run]) -> list[tuple[str, str]]:
     """Return name and value of what was noted of the environments; several values where runs differ."""
     found: dict[str, dict[str, None]] = {}
     for run in runs:
-        for key, value in flatten(run.note.get("environment") or {}):
-            found.setdefault(key, {})[tell(value) if value is not None else "unknown"] = None
-    return [(key, ", ".join(values)) for key, values in found.items()]
+        for key, value in (run.note.get("environment") or {}).items():
+            if value is not None:
+                found.setdefault(key, {})[_words(value)] = None
+    return [(key, "; ".join(values)) for key, values in found.items()]
+
+
+def _words(value: Any) -> str:
+    """Return versions as ``torch 2.15.0, numpy 2.3``, anything else as it is."""
+    if not isinstance(value, Mapping):
+        return tell(value)
+    return ", ".join(f"{name} {tell(one)}" for name, one in value.items() if one is not None)
 
 
 def machine_time(walls: Iterable[float | None]) -> str:

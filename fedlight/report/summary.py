@@ -96,6 +96,12 @@ class Cell:
         return [curve for curve in self.curves if curve.run.label == label]
 
     @property
+    def heading(self) -> str:
+        """The name as a heading: ``Fleet High, partition Shards``."""
+        text = self.name.replace("=", " ", 1) if self.name else "results"
+        return text[0].upper() + text[1:]
+
+    @property
     def first_to_end(self) -> str:
         """Label of the variant whose run ended first, and so set the common time."""
         return min(self.curves, key=lambda curve: curve.end_s).run.label

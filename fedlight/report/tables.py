@@ -55,7 +55,8 @@ def show(metric: Metric, value: float, signed: bool = False) -> str:
     if not math.isfinite(value):
         return NOTHING
     plus = "+" if signed else ""
-    return f"{100 * value:{plus}.2f}" if in_percent(metric) else f"{value:{plus}.4g}"
+    text = f"{100 * value:{plus}.2f}" if in_percent(metric) else f"{value:{plus}.4g}"
+    return text.replace("-", "−") if "e" not in text else text
 
 
 def in_percent(metric: Metric) -> bool:
@@ -184,7 +185,7 @@ def _spread(interval: Interval, say: Callable[[float], str]) -> Entry:
 
 
 def _count(interval: Interval) -> str:
-    if interval.num_values == interval.num_asked:
+    if interval.num_values == interval.num_asked or interval.num_asked < 2:
         return ""
     return f"{interval.num_values} of {interval.num_asked}"
 

@@ -15,7 +15,7 @@ import yaml
 from fedlight.errors import ConfigError, DataError
 from fedlight.report.formats import to_html, to_latex, to_markdown
 from fedlight.report.measures import Curve, Measured, Metric, choose, measure, read_curve
-from fedlight.report.runs import FINISHED, Run, find_runs
+from fedlight.report.runs import DONE, Run, find_runs
 from fedlight.report.summary import Cell, common_time, summarize
 from fedlight.report.tables import make_tables
 
@@ -131,7 +131,7 @@ def _finished(found: Sequence[Run]) -> tuple[list[Run], list[str]]:
     runs, problems = [], []
     for run in found:
         status = run.note.get("status")
-        if status is not None and status not in FINISHED:
+        if status not in (None, DONE):
             error = run.note.get("error")
             problems.append(f"{run.name}: {status}" + (f" ({error})" if error else ""))
         elif not run.events:
@@ -227,6 +227,7 @@ def _write_tables(folder: Path, name: str, table: Any) -> None:
 
 def _draw(cell: Cell, log: pd.DataFrame, shown: dict[str, Look], folder: Path, suffix: str) -> list[Picture]:
     from fedlight.report import client_pictures, pictures
+    from fedlight.report.timeline import draw_timeline
 
     mine = log.loc[log["cell"] == cell.name]
     return [
@@ -236,7 +237,7 @@ def _draw(cell: Cell, log: pd.DataFrame, shown: dict[str, Look], folder: Path, s
         client_pictures.draw_ratios(cell, mine, folder, f"ratios{suffix}"),
         client_pictures.draw_sparsity(cell, mine, folder, f"sparsity{suffix}"),
         client_pictures.draw_contributions(cell, mine, _qualities(cell), folder, f"contributions{suffix}"),
-        client_pictures.draw_timeline(f"timeline{suffix}"),
+        draw_timeline(cell, folder, f"timeline{suffix}"),
     ]
 
 
