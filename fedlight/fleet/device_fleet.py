@@ -9,12 +9,10 @@ from typing import final
 
 import numpy as np
 
-from fedlight.core.fleet import Departure, Fate, Fleet, FleetRow
 from fedlight.core.seeds import SERVER, numpy_generator
-from fedlight.core.types import Timing, Work
 from fedlight.errors import ConfigError
 from fedlight.fleet.devices import COLUMNS, Devices
-from fedlight.submodels.structure import Cost
+from fedlight.fleet.steady_fleet import SteadyFleet
 
 _ENERGIES = ("joules_per_mac", "joules_per_byte_down", "joules_per_byte_up")
 
@@ -73,24 +71,18 @@ class DeviceClass:
             raise ConfigError(f"model.fleet: {key} of device class {self.name!r} is {getattr(self, key)}: give {what}")
 
 
-class DeviceFleet(Fleet):
+class DeviceFleet(SteadyFleet):
     """A fleet of device classes; who has which device is drawn once from the run's seed.
 
     Times are those of :class:`~fedlight.fleet.devices.Devices`: download, compute, upload, all three stretched alike by
-    a round's noise: a device that is busy or far away for a round is slow in all of it. All devices are always up and
-    never change; :class:`~fedlight.fleet.ChangingFleet` makes them come, go, drift and break off.
+    a round's noise: a device that is busy or far away for a round is slow in all of it.
 
     The number of clients of a class is its share of the fleet, rounded by largest remainder. A ready fleet is a final
     subclass with only an ``__init__`` that fills in the classes.
 
     Args:
         classes: the device classes, at least one.
-
-    Attributes:
-        devices: every client's device; known after ``setup``.
     """
-
-    devices: Devices
 
     def __init__(self, classes: list[DeviceClass]) -> None:
         if not classes:
@@ -98,7 +90,7 @@ class DeviceFleet(Fleet):
         self.classes = list(classes)
         _check_shares(self.classes)
 
-    def setup(self, num_clients: int, seed: int) -> None:
+    def draw(self, num_clients: int, seed: int) -> Devices:
         """Draw a device for every client."""
         rng = numpy_generator(seed, -1, SERVER, "fleet")
         counts = largest_remainder([entry.share for entry in self.classes], num_clients)
@@ -110,39 +102,7 @@ class DeviceFleet(Fleet):
         columns["macs_per_s"] = np.clip(columns["macs_per_s"] * speed_factor, low, high)
         columns["down_bits_per_s"] *= link_factor
         columns["up_bits_per_s"] *= link_factor
-        self.devices = Devices([entry.name for entry in self.classes], kinds, columns, seed)
-
-    def timing(self, client: int, work: Work, round_idx: int) -> Timing:
-        """Return the simulated seconds of this work; noise depends on (seed, round, client) alone."""
-        return self.devices.timing(Departure(client, round_idx, 0.0), work)
-
-    def fate(self, departure: Departure, work: Work) -> Fate:
-        """Return the seconds of this job, which always comes back; a repeated job draws noise of its own."""
-        return Fate(self.devices.timing(departure, work))
-
-    def expected_timing(self, client: int, work: Work, now_s: float = 0.0) -> Timing:
-        """Return the seconds without noise, whose median is 1."""
-        return self.devices.expected(client, work)
-
-    def device(self, client: int) -> str:
-        """Return the name of the client's device class."""
-        return self.devices.name(client)
-
-    def candidates(self, now_s: float) -> Sequence[int]:
-        """Return all clients."""
-        return range(len(self.devices))
-
-    def fits(self, client: int, cost: Cost) -> bool:
-        """Return whether the device has the memory to train a submodel."""
-        return self.devices.fits(client, cost)
-
-    def energy_j(self, client: int, work: Work) -> float:
-        """Return the joules of this work; 0 where the class doesn't say."""
-        return self.devices.energy_j(client, work)
-
-    def describe(self) -> list[FleetRow]:
-        """Return one row per device class that has clients, in the order of the classes."""
-        return self.devices.table()
+        return Devices([entry.name for entry in self.classes], kinds, columns, seed)
 
     def _of_class(self, field: str, kinds: np.ndarray) -> np.ndarray:
         """Return float64[num_clients]: what every client's device class says."""

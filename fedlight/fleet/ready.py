@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import final
 
+from fedlight.fleet.boards import BOARDS, MBIT, board
 from fedlight.fleet.device_fleet import DeviceClass, DeviceFleet
-
-MBIT = 1e6
-"""Bits per second of a 1 Mbit/s link."""
-
-GPU_UTILISATION = 0.3
-"""Share of a Jetson's FP32 peak that training reaches; our assumption: 200 of a TX2's 666 GFLOP/s."""
 
 
 @final
@@ -73,8 +68,9 @@ class JetsonTX2(DeviceFleet):
 
     FP32 peak in Max-N mode: 256 cores x 2 FLOP x 1.30 GHz = 666 GFLOP/s, of which training is taken to reach 30 %.
     The other modes lower the GPU's clock to 0.65 (Max-Q) or 0.86 (Max-P) and the processor's speed to 0.6, 0.7 or 1.0
-    (nvpmodel, NVIDIA's documentation); whichever is slower is taken to decide. Links: 20 Mbit/s down and 5 up, the
-    ladder of FedGMR's configs; FedMP's own distance-dependent Wi-Fi is not published as numbers.
+    (nvpmodel, NVIDIA's documentation); whichever is slower is taken to decide. The power budgets are 7.5 W in Max-Q and
+    15 W in the others. Links: 20 Mbit/s down and 5 up, the ladder of FedGMR's configs; FedMP's own distance-dependent
+    Wi-Fi is not published as numbers.
 
     Args:
         noise: standard deviation of the log of a round's time, >= 0.
@@ -84,7 +80,7 @@ class JetsonTX2(DeviceFleet):
         modes = {"max_n": 1.0, "max_q": min(0.65, 0.6), "max_p_all": min(0.86, 0.7), "max_p_arm": min(0.86, 1.0)}
         super().__init__(
             [
-                DeviceClass(f"tx2_{mode}", 1, _gpu_macs_per_s(666e9) * factor, 20 * MBIT, 5 * MBIT, noise=noise)
+                board("jetson_tx2", 1, noise, factor, 7.5 if mode == "max_q" else 15.0, f"tx2_{mode}")
                 for mode, factor in modes.items()
             ]
         )
@@ -103,17 +99,23 @@ class RaspberryJetson(DeviceFleet):
     """
 
     def __init__(self, noise: float = 0.1) -> None:
-        speeds = {
-            "raspberry_pi_4": (0.5, 7e9 / 2),
-            "jetson_nano": (0.25, _gpu_macs_per_s(236e9)),
-            "jetson_tx2": (0.25, _gpu_macs_per_s(666e9)),
-        }
-        super().__init__(
-            [
-                DeviceClass(name, share, macs_per_s, 20 * MBIT, 5 * MBIT, noise=noise)
-                for name, (share, macs_per_s) in speeds.items()
-            ]
-        )
+        shares = {"raspberry_pi_4": 0.5, "jetson_nano": 0.25, "jetson_tx2": 0.25}
+        super().__init__([board(kind, share, noise) for kind, share in shares.items()])
+
+
+@final
+class EdgeBoards(DeviceFleet):
+    """Six kinds of boards, equally likely, from a Raspberry Pi 4 to a Jetson AGX Xavier: a spread of 60 in speed.
+
+    Raspberry Pi 4 and 5, Jetson Nano, TX2, Xavier NX and AGX Xavier with the speeds, powers and links of
+    :mod:`~fedlight.fleet.boards`. The shares are ours.
+
+    Args:
+        noise: standard deviation of the log of a round's time, >= 0.
+    """
+
+    def __init__(self, noise: float = 0.1) -> None:
+        super().__init__([board(kind, 1, noise) for kind in BOARDS])
 
 
 @final
@@ -146,7 +148,3 @@ class Phones(DeviceFleet):
                 )
             ]
         )
-
-
-def _gpu_macs_per_s(peak_flop_per_s: float) -> float:
-    return GPU_UTILISATION * peak_flop_per_s / 2

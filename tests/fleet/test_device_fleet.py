@@ -10,8 +10,13 @@ from fedlight.core.fleet import Fleet
 from fedlight.core.types import Work
 from fedlight.errors import ConfigError
 from fedlight.fleet import (
+    AdaptiveFLBoards,
+    AutoFLPhones,
     DeviceClass,
     DeviceFleet,
+    EdgeBoards,
+    FedGMRLinks,
+    FedGMRTiers,
     High,
     Homogeneous,
     JetsonTX2,
@@ -19,9 +24,23 @@ from fedlight.fleet import (
     RaspberryJetson,
     ThreeTier,
     largest_remainder,
+    training_bytes,
 )
+from fedlight.submodels.structure import Cost
 
-READY = [High, Homogeneous, JetsonTX2, Phones, RaspberryJetson, ThreeTier]
+READY = [
+    AdaptiveFLBoards,
+    AutoFLPhones,
+    EdgeBoards,
+    FedGMRLinks,
+    FedGMRTiers,
+    High,
+    Homogeneous,
+    JetsonTX2,
+    Phones,
+    RaspberryJetson,
+    ThreeTier,
+]
 
 
 def ready(fleet: DeviceFleet, num_clients: int = 20, seed: int = 0) -> DeviceFleet:
@@ -198,3 +217,61 @@ def test_impossible_devices_are_refused(change, words):
 def test_a_fleet_without_devices_is_refused():
     with pytest.raises(ConfigError, match="no device classes"):
         DeviceFleet([])
+
+
+@pytest.mark.parametrize(
+    ("shares", "total"), [([0.5, 0.3], "0.8"), ([0.9], "0.9"), ([0.5, 0.6], "1.1"), ([1, 0.5], "1.5")]
+)
+def test_fractions_that_do_not_sum_to_one_are_refused_with_their_sum(shares, total):
+    with pytest.raises(ConfigError, match=rf"sum to {total} \(d0 {shares[0]}.*fractions that sum to 1, or counts"):
+        DeviceFleet([DeviceClass(f"d{k}", share, 1e9, 1e6, 1e6) for k, share in enumerate(shares)])
+
+
+@pytest.mark.parametrize("shares", [[7, 7, 6], [1], [1, 1, 1], [0.1] * 10, [0.7, 0.2, 0.1], [1.5, 0.5], [25, 50, 25]])
+def test_counts_and_fractions_of_one_are_shares(shares):
+    DeviceFleet([DeviceClass(f"d{k}", share, 1e9, 1e6, 1e6) for k, share in enumerate(shares)])
+
+
+def test_a_submodel_fits_a_device_that_holds_weights_gradients_and_momentum():
+    """1,000 parameters and 100 float buffers: 4,400 bytes of state, 4,000 of gradients, 4,000 of momentum."""
+    cost = Cost(parameters=1000, macs=1, num_bytes=4400)
+    assert training_bytes(cost) == 12_400
+    for memory_bytes, fits in ((12_400, True), (12_399, False), (None, True)):
+        fleet = ready(DeviceFleet([DeviceClass("a", 1, 1e9, 1e6, 1e6, memory_bytes=memory_bytes)]), 1)
+        assert fleet.fits(0, cost) is fits
+
+
+def test_energy_is_priced_by_mac_and_byte():
+    entry = DeviceClass("a", 1, 1e9, 1e6, 1e6, joules_per_mac=2e-9, joules_per_byte_down=1e-6, joules_per_byte_up=3e-6)
+    assert ready(DeviceFleet([entry]), 1).energy_j(0, Work(1e9, 10**6, 2 * 10**6)) == pytest.approx(2 + 1 + 6)
+    assert ready(High(), 1).energy_j(0, Work(1e9, 10**6, 10**6)) == 0
+
+
+def test_a_board_that_trains_for_a_second_takes_its_watts():
+    fleet = ready(RaspberryJetson(noise=0))
+    for device, watts in (("raspberry_pi_4", 6.4), ("jetson_nano", 10), ("jetson_tx2", 15)):
+        client = client_of(fleet, device)
+        work = Work(macs=1e12, download_bytes=0, upload_bytes=0)
+        assert fleet.energy_j(client, work) / fleet.timing(client, work, 0).compute_s == pytest.approx(watts)
+
+
+def test_small_devices_hold_a_quarter_of_the_parameters_and_medium_ones_half():
+    fleet = ready(AdaptiveFLBoards(full_parameters=10_000), 10)
+    counts = {row.device: row.num_clients for row in fleet.describe()}
+    assert counts == {"raspberry_pi_4": 4, "jetson_nano": 3, "jetson_agx_xavier": 3}
+    for device, fraction in (("raspberry_pi_4", 0.25), ("jetson_nano", 0.5), ("jetson_agx_xavier", 1.0)):
+        client = client_of(fleet, device)
+        held = round(10_000 * fraction)
+        assert fleet.fits(client, Cost(held, 1, 4 * held))
+        assert not fleet.fits(client, Cost(int(1.1 * held), 1, 4 * int(1.1 * held)))
+
+
+def test_links_follow_density_in_fedgmr():
+    rows = ready(FedGMRLinks("medium"), 100).describe()
+    assert [row.num_clients for row in rows] == [10, 10, 20, 30, 30]
+    assert [row.down_bits_per_s / 1e6 for row in rows] == pytest.approx([20, 10, 4, 2, 1])
+    assert [row.up_bits_per_s / 1e6 for row in rows] == pytest.approx([5, 2.5, 1, 0.5, 0.25])
+    with pytest.raises(ConfigError, match="mix='none'"):
+        FedGMRLinks("none")
+    with pytest.raises(ConfigError, match="full_parameters=0"):
+        AdaptiveFLBoards(full_parameters=0)
