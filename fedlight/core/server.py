@@ -165,7 +165,8 @@ class Server(pl.LightningModule):
         self._credit(state, aggregate, reports)
         self._step(aggregate)
         self._server_update(state, reports, aggregate)
-        for part in (self.algorithm.ratio, self.algorithm.local, self.algorithm.compression):
+        parts = self.algorithm
+        for part in (parts.selection, parts.ratio, parts.local, parts.compression):
             part.observe(state, reports)
         self._record(state, finished, reports, time.perf_counter() - started)
         self.round_idx += 1

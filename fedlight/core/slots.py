@@ -65,6 +65,9 @@ class Selection(Part):
     def select(self, state: RoundState, candidates: Sequence[int], count: int) -> list[int]:
         """Return ``count`` different clients out of ``candidates`` (fewer only if there are fewer candidates)."""
 
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Learn from the clients that have just finished (called once per round, after the server step)."""
+
 
 class Ratio(Part):
     """How much is removed?"""

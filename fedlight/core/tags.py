@@ -41,6 +41,8 @@ TAGS: Final[dict[str, str]] = {
     f"{NEVER_TRAINED}/<layer>": "share of a layer's units that no client has held since the run began, where some are "
     "removed",
     f"{HOLDERS}/<layer>": "histogram of how often each unit of a layer was held by a client since the run began",
+    "selection/<statistic>": "statistics of the selection: exploration, percentile and preferred_s of Oort, tier and "
+    "probability/<tier> of TiFL",
     "bandit/<statistic>": "statistics of the ratio policy, where it is a bandit",
     "ratio/<statistic>": "statistics of the ratio policy, where it is not a bandit",
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
@@ -53,8 +55,8 @@ TAGS: Final[dict[str, str]] = {
     "contribution/removed_clients": "clients that a reputation has removed for good",
     "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
-    "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), participation, staleness, "
-    "energy, waiting",
+    "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), participation, "
+    "staleness, energy, waiting",
     UPLINK_BYTES: "bytes sent by this round's clients",
     DOWNLINK_BYTES: "bytes sent to this round's clients",
     MACS: "multiply-accumulates of this round's training over all clients",

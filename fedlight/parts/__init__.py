@@ -72,7 +72,7 @@ from fedlight.parts.ratio import (
 )
 from fedlight.parts.ratio.searched import SearchedRatio
 from fedlight.parts.schedule import Buffered, Constant, Hinge, Polynomial, Synchronous
-from fedlight.parts.selection import ByContribution, UniformSelection
+from fedlight.parts.selection import ByContribution, LeastAvailable, Oort, TiFL, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
 from fedlight.parts.server_update import DynamicServerUpdate
 
@@ -113,12 +113,14 @@ __all__ = [
     "InitialClient",
     "Judge",
     "LeanLoop",
+    "LeastAvailable",
     "LeaveOneOut",
     "Magnitude",
     "MixedImportance",
     "Mixing",
     "NoCompression",
     "NormScale",
+    "Oort",
     "PerClient",
     "PerLevel",
     "Polynomial",
@@ -153,6 +155,7 @@ __all__ = [
     "Stragglers",
     "Synchronous",
     "Thompson",
+    "TiFL",
     "TimeMatchedLevel",
     "TimeMatchedWork",
     "TopK",

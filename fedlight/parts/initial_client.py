@@ -7,7 +7,7 @@ from typing import Any, final
 
 from fedlight.core.seeds import SERVER, numpy_generator
 from fedlight.core.slots import Part, Selection
-from fedlight.core.types import RoundState
+from fedlight.core.types import Report, RoundState
 from fedlight.parts.extraction.size_search import SizeSearch
 from fedlight.parts.selection import UniformSelection
 
@@ -44,6 +44,14 @@ class InitialClient(Selection):
             client = int(candidates[int(generator.integers(len(candidates)))])
         self._client = client
         return [client]
+
+    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
+        """Let the part that selects after stage 1 learn from all rounds."""
+        self.then.observe(state, reports)
+
+    def metrics(self) -> dict[str, float]:
+        """Return what it reports."""
+        return self.then.metrics()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the client of stage 1."""
