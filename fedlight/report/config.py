@@ -50,9 +50,9 @@ def tell(value: Any, with_defaults: bool = True) -> str:
 
 
 def explain(value: Any) -> str:
-    """Return the first line of the docstring of a class in a config; empty for classes of other packages."""
+    """Return the first line of the docstring of one of our classes in a config, without its full stop, else nothing."""
     found = _own_class(str(value.get("class_path"))) if isinstance(value, Mapping) else None
-    return (inspect.getdoc(found) or "").partition("\n")[0] if found is not None else ""
+    return (inspect.getdoc(found) or "").partition("\n")[0].rstrip(".") if found is not None else ""
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -43,7 +43,7 @@ def _best_end(cell: Cell) -> str:
 
 
 def _value(cell: Cell, interval: Interval) -> str:
-    unit = " %" if in_percent(cell.metric) else ""
+    unit = "\u00a0%" if in_percent(cell.metric) else ""
     half = f" ± {show(cell.metric, interval.half)}" if math.isfinite(interval.half) else ""
     return show(cell.metric, interval.mean) + half + unit
 
@@ -53,7 +53,7 @@ def _verdict(versus: Versus) -> str:
     if versus.p_value is None:
         return f"{pairs} pair{'s' * (pairs != 1)} of seeds, not tested"
     outcome = "significant" if versus.is_significant else "not significant"
-    return f"{outcome}, p = {versus.p_value:.2g}, {pairs} pairs of seeds"
+    return f"{outcome}, p\u00a0=\u00a0{versus.p_value:.2g}, {pairs} pairs of seeds"
 
 
 def _quickest(cell: Cell, index: int) -> str:
@@ -99,7 +99,7 @@ def _columns(cell: Cell) -> list[tuple[int | None, str]]:
 
 def _list(cell: Cell, tested: list[Variant], index: int | None) -> str:
     marked = [(variant, versus) for variant in tested if (versus := _at(variant, index)) and versus.is_significant]
-    return ", ".join(f"{variant.label} (p = {versus.p_value:.2g})" for variant, versus in marked) or "none"
+    return ", ".join(f"{variant.label} (p\u00a0=\u00a0{versus.p_value:.2g})" for variant, versus in marked) or "none"
 
 
 def _at(variant: Variant, index: int | None) -> Versus | None:

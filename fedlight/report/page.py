@@ -72,6 +72,8 @@ def render(sections: Sequence[Section], rows: Sequence[Measured], look: Mapping[
 def _values(
     sections: Sequence[Section], rows: Sequence[Measured], look: Mapping[str, Look], words: Words
 ) -> dict[str, Any]:
+    order = list(look)
+    rows = sorted(rows, key=lambda row: order.index(row.run.label))
     runs = [row.run for row in rows]
     colors = {label: "var(--ink)" if one.color == INK else one.color for label, one in look.items()}
     first = sections[0].cell

@@ -105,7 +105,7 @@ def draw_front(cell: Cell, look: dict[str, Look], folder: Path, name: str) -> Pi
             one = look[variant.label]
             axes.step(at, top, where="post", color=one.color, linewidth=0.8, alpha=0.8)
             first = int(np.argmax(top == top[-1]))
-            axes.plot(at[first], top[first], "o", color=one.color, markersize=5, label=variant.label)
+            axes.plot(at[first], top[first], one.marker, color=one.color, markersize=5, label=variant.label)
         _front(axes, cell, look, places, np.stack(tops))
         _finish(axes, cell, "simulated seconds")
         axes.set_xscale("log")

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 INK, FAINT = "#1c2230", "#c3c9d4"
 """Colours of text and of thin lines; on a page they follow its own (light or dark)."""
 
-PALETTE: Final = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31")
-"""Okabe and Ito's colours (2008), the baseline's black left out; yellow, hard to see on white, is brown here."""
+PALETTE: Final = (
+    "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D31", "#6A51A3", "#882255", "#8A8F00",
+)  # fmt: skip
+"""Okabe and Ito's colours (2008) without the baseline's black and with brown for yellow, then three in their manner."""
+
+PER_STYLE = 7
+"""Variants that share a line style and a marker: beyond those, colour alone would not tell them apart."""
 
 DASHES: Final = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 1.5, 1, 1.5)))
-"""Line styles, one for each turn through the palette."""
+"""Line styles, for as many variants each as colours tell apart."""
+
+MARKERS: Final = ("o", "s", "^", "D")
 
 SEQUENTIAL = "cividis"
 """Colour map that colour-blind people see as others do."""
@@ -53,10 +60,12 @@ class Look:
     Attributes:
         color: its colour.
         dashes: its line style, as matplotlib takes it.
+        marker: its marker, as matplotlib takes it.
     """
 
     color: str
     dashes: str | tuple[int, tuple[float, ...]]
+    marker: str
 
 
 def looks(labels: Sequence[str], baseline: str | None) -> dict[str, Look]:
@@ -64,11 +73,11 @@ def looks(labels: Sequence[str], baseline: str | None) -> dict[str, Look]:
     others = [label for label in labels if label != baseline]
     colors = islice(cycle(PALETTE), len(others))
     found = {
-        label: Look(color, DASHES[index // len(PALETTE) % len(DASHES)])
+        label: Look(color, DASHES[index // PER_STYLE % len(DASHES)], MARKERS[index // PER_STYLE % len(MARKERS)])
         for index, (label, color) in enumerate(zip(others, colors, strict=True))
     }
     if baseline in labels and baseline is not None:
-        found[baseline] = Look(INK, (0, (4, 1.5)))
+        found[baseline] = Look(INK, (0, (4, 1.5)), "o")
     return {label: found[label] for label in labels}
 
 

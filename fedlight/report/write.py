@@ -44,6 +44,7 @@ class ReportSettings:
         targets: values of the metric to reach; None: two are derived from the baseline's final value.
         metric: tag of what is compared; None: what runs are watched by, ``val/accuracy`` where it is logged.
         command: what repeats the comparison.
+        labels: order of the variants; those that are not named come last.
     """
 
     title: str | None = None
@@ -51,6 +52,7 @@ class ReportSettings:
     targets: tuple[float, ...] | None = None
     metric: str | None = None
     command: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def write_report(
@@ -78,6 +80,7 @@ def write_report(
     settings = _complete(settings or ReportSettings(), places)
     found = find_runs([out / "runs"] if folders is None else places)
     runs, problems = _finished(found)
+    runs.sort(key=lambda run: _place(run.label, settings.labels or ()))
     log = read_log(runs)
     metric = choose(log, settings.metric)
     labels = list(dict.fromkeys(run.label for run in runs))
@@ -121,6 +124,8 @@ def _from_comparison(settings: ReportSettings, path: Path) -> ReportSettings:
     theirs: dict[str, Any] = {name: given[name] for name in asdict(settings) if given.get(name)}
     if "targets" in theirs:
         theirs["targets"] = tuple(float(target) for target in theirs["targets"])
+    if "labels" in theirs:
+        theirs["labels"] = tuple(map(str, theirs["labels"]))
     if isinstance(theirs.get("command"), list):
         theirs["command"] = shlex.join(map(str, theirs["command"]))
     return replace(ReportSettings(), **{**theirs, **own})
@@ -141,6 +146,10 @@ def _finished(found: Sequence[Run]) -> tuple[list[Run], list[str]]:
     if not runs:
         raise ConfigError(f"report: none of {len(found)} runs has finished ({problems[0]}); finish one first")
     return runs, problems
+
+
+def _place(label: str, labels: Sequence[str]) -> int:
+    return labels.index(label) if label in labels else len(labels)
 
 
 def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
@@ -246,7 +255,10 @@ def _qualities(cell: Cell) -> dict[str, float]:
     for curve in cell.curves:
         for path in sorted(curve.run.folder.rglob(QUALITY)):
             with path.open(newline="") as file:
-                return {line["client"]: float(line["quality"]) for line in csv.DictReader(file)}
+                lines = csv.DictReader(file)
+                if not {"client", "quality"} <= set(lines.fieldnames or ()):
+                    raise DataError(f"report: {path} needs the columns client and quality; mend or remove it")
+                return {line["client"]: float(line["quality"]) for line in lines}
     return {}
 
 
