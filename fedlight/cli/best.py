@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from fedlight.errors import ConfigError
+from fedlight.tracking.run_note import validates
 from fedlight.tracking.watched import LOSS, VALIDATION, Mode, better, choose_metric
 
 
@@ -75,18 +76,13 @@ class _FollowMetric(pl.Callback):
             self._follow(chosen)
         known = self._followed in metrics
         self._best.save_top_k = int(known)
-        if self._monitor is not None and not known and (self._validated or not _validates(trainer)):
+        if self._monitor is not None and not known and (self._validated or not validates(trainer)):
             raise ConfigError(_never_logged(self._monitor, list(metrics)))
 
     def _follow(self, monitor: str) -> None:
         mode = self._mode or better(monitor)
         self._followed = self._best.monitor = monitor
         self._best.mode, self._best.kth_value = mode, torch.tensor(-torch.inf if mode == "max" else torch.inf)
-
-
-def _validates(trainer: pl.Trainer) -> bool:
-    batches = trainer.num_val_batches
-    return trainer.enable_validation and bool(sum(batches) if isinstance(batches, list) else batches)
 
 
 def _never_logged(monitor: str, metrics: list[str]) -> str:

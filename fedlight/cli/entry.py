@@ -25,6 +25,7 @@ Trains one model over a fleet of unequal devices, each on a smaller network that
   export    write a submodel as ONNX:                  fedlight export --ckpt_path CKPT --ratio 0.5 --out DIR
   profile   size and speed of submodels by ratio:      fedlight profile --config FILE
   partition which client holds what:                   fedlight partition --config FILE --out DIR
+  compare   several algorithms, several seeds, one page: fedlight compare --config FILE --out DIR
   report    tables and a page from finished runs:      fedlight report DIR... --out REPORT_DIR
 
 fedlight <subcommand> --help lists its options. Any key of a config file is an option too: --trainer.max_epochs 50.
@@ -122,6 +123,10 @@ def _dispatch(arguments: list[str]) -> None:
         from fedlight.cli.partition import run_partition
 
         run_partition(arguments[1:])
+    elif name == "compare":
+        from fedlight.cli.compare import run_compare
+
+        run_compare(arguments[1:])
     elif name == "report":
         from fedlight.cli.report import run_report
 
@@ -132,6 +137,6 @@ def _dispatch(arguments: list[str]) -> None:
         FedlightCLI(args=arguments)
     else:
         raise ConfigError(
-            f"unknown subcommand {name}; use fit, validate, test, export, profile, partition or report "
+            f"unknown subcommand {name}; use fit, validate, test, export, profile, partition, compare or report "
             "(fedlight --help)"
         )

@@ -23,7 +23,6 @@ import fedlight.algorithms
 import fedlight.fleet
 import fedlight.parts  # noqa: F401 - the imports let configs name their classes without a path
 from fedlight.cli.best import default_checkpoints
-from fedlight.cli.checkpoint_file import read_checkpoint_file
 from fedlight.cli.composition import composition_of
 from fedlight.cli.folders import (
     NAMED_CHECKPOINTS,
@@ -38,10 +37,12 @@ from fedlight.cli.messages import explain
 from fedlight.cli.resume import check_rounds_left, other_options
 from fedlight.cli.settings import check_evaluation, check_step, check_trainer
 from fedlight.core import Server
+from fedlight.core.checkpoint_file import read_checkpoint_file
 from fedlight.data import FederatedDataModule
 from fedlight.data.overview import PartitionOverview
 from fedlight.errors import ConfigError, DataError, DivergedError
-from fedlight.tracking import FleetScalars, JobLog, Pictures, RoundProgress, RunSummary
+from fedlight.tracking import FleetOverview, FleetScalars, JobLog, Pictures, RoundProgress, RunSummary
+from fedlight.tracking.run_note import close_notes
 
 PRINT_CONFIG = "--print_config"
 SUBCOMMANDS = ("fit", "validate", "test")
@@ -235,6 +236,7 @@ class FedlightCLI(LightningCLI):
         given = {type(callback) for callback in _as_list(config.trainer.callbacks)}
         callbacks: list[pl.Callback] = [
             RoundProgress(metric=config.monitor),
+            FleetOverview(),
             FleetScalars(),
             JobLog(),
             Pictures(),
@@ -251,7 +253,9 @@ class FedlightCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except Exception:
+            close_notes(self.trainer)
+        except Exception as error:
+            close_notes(self.trainer, error)
             if self.trainer.is_global_zero:
                 remove_unused(self.trainer.logger)
                 remove_empty(self._new_folders)

@@ -7,10 +7,10 @@ from typing import final
 import numpy as np
 import torch
 
-from fedlight.cli.checkpoint_file import read_checkpoint_file
 from fedlight.cli.run import FedlightCLI
 from fedlight.cli.state import unpriced_state
 from fedlight.core import Server
+from fedlight.core.checkpoint_file import read_checkpoint_file
 from fedlight.core.types import RoundState
 from fedlight.data import FederatedDataModule
 from fedlight.errors import CheckpointError, DataError

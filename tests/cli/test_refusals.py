@@ -18,7 +18,8 @@ TINY = ("--config", "tiny.yaml")
     [
         (
             ("fitt",),
-            "unknown subcommand fitt; use fit, validate, test, export, profile, partition or report (fedlight --help)",
+            "unknown subcommand fitt; use fit, validate, test, export, profile, partition, compare or report "
+            "(fedlight --help)",
         ),
         (("fit", "--config", "none.yaml"), "there is no config file {cwd}/none.yaml; check the path after --config"),
         (
