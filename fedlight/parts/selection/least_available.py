@@ -45,7 +45,7 @@ class LeastAvailable(Selection):
         """Return ``count`` different clients out of ``candidates``, the least available first."""
         generator = self._draws.next(state)
         clients = as_array(candidates)
-        self._begin(len(state.num_examples))
+        self._remember(len(state.num_examples))
         self._at_work[clients] = False
         if self._draws.is_first:
             self._asked += ~self._at_work
@@ -60,6 +60,7 @@ class LeastAvailable(Selection):
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn who is back."""
+        self._remember(len(state.num_examples))
         self._at_work[[report.client for report in reports]] = False
 
     def state_dict(self) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class LeastAvailable(Selection):
             state[name].numpy().copy() for name in ("there", "asked", "free_from", "at_work")
         )
 
-    def _begin(self, num_clients: int) -> None:
+    def _remember(self, num_clients: int) -> None:
         if len(self._there) != num_clients:
             self._there, self._asked, self._free_from = np.zeros((3, num_clients), dtype=np.int64)
             self._at_work = np.zeros(num_clients, dtype=np.bool_)

@@ -93,13 +93,14 @@ class Oort(Selection):
         self._exploration, self._floor = exploration, exploration_min
         self._preferred_s = float("inf")
         self._draws = Draws()
-        self._remember(0)
+        self._utility = self._duration_s = np.zeros(0)
+        self._last_round = self._num_times = np.zeros(0, dtype=np.int64)
+        self._exploited = self._succeeded = np.zeros(0, dtype=np.bool_)
 
     def select(self, state: RoundState, candidates: Sequence[int], count: int) -> list[int]:
         """Return ``count`` different clients out of ``candidates``: exploited, explored, then those by chance."""
         generator = self._draws.next(state)
-        if len(self._utility) != len(state.num_examples):
-            self._remember(len(state.num_examples))
+        self._remember(len(state.num_examples))
         if self._draws.is_first:
             self._begin_round(state.round_idx + 1)
         everybody = as_array(candidates)
@@ -121,6 +122,7 @@ class Oort(Selection):
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn utility and duration of those who are back."""
+        self._remember(len(state.num_examples))
         for report in reports:
             loss = root_mean_square_loss(report) if report.accepted else 0.0
             self._utility[report.client] = report.num_examples * loss
@@ -154,9 +156,10 @@ class Oort(Selection):
         self._pacer.load_state_dict(state["pacer"])
 
     def _remember(self, num_clients: int) -> None:
-        self._utility, self._duration_s = np.zeros((2, num_clients))
-        self._last_round, self._num_times = np.zeros((2, num_clients), dtype=np.int64)
-        self._exploited, self._succeeded = np.zeros((2, num_clients), dtype=np.bool_)
+        if len(self._utility) != num_clients:
+            self._utility, self._duration_s = np.zeros((2, num_clients))
+            self._last_round, self._num_times = np.zeros((2, num_clients), dtype=np.int64)
+            self._exploited, self._succeeded = np.zeros((2, num_clients), dtype=np.bool_)
 
     def _begin_round(self, round_number: int) -> None:
         """Move ε and the pacer by what the clients exploited in the last round have brought."""

@@ -79,7 +79,8 @@ class TiFL(Selection):
         self.credits = credits
         self.metric = metric
         self._draws = Draws()
-        self._remember(0)
+        self._latency_s = self._value = np.zeros(0)
+        self._tiers = np.zeros(0, dtype=np.int64)
         self._probabilities = np.full(num_tiers, 1.0 / num_tiers)
         self._credits = self._all_credits()
         self._tier = UNKNOWN
@@ -87,8 +88,7 @@ class TiFL(Selection):
     def select(self, state: RoundState, candidates: Sequence[int], count: int) -> list[int]:
         """Return ``count`` different clients out of ``candidates``: of one tier, as far as it has so many."""
         generator = self._draws.next(state)
-        if len(self._latency_s) != len(state.num_examples):
-            self._remember(len(state.num_examples))
+        self._remember(len(state.num_examples))
         clients = as_array(candidates)
         shuffled = clients[generator.permutation(len(clients))]
         is_new = np.isnan(self._latency_s[shuffled])
@@ -106,6 +106,7 @@ class TiFL(Selection):
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn latencies and how well the model fits; make tiers anew where that is due."""
         refuse_without(self.metric, reports)
+        self._remember(len(state.num_examples))
         for report in reports:
             old, new = self._latency_s[report.client], report.timing.total_s
             self._latency_s[report.client] = new if np.isnan(old) else old + self.smoothing * (new - old)
@@ -130,9 +131,9 @@ class TiFL(Selection):
             setattr(self, f"_{name}", state[name].numpy().copy())
 
     def _remember(self, num_clients: int) -> None:
-        self._latency_s = np.full(num_clients, np.nan)
-        self._value = np.full(num_clients, np.nan)
-        self._tiers = np.full(num_clients, UNKNOWN, dtype=np.int64)
+        if len(self._latency_s) != num_clients:
+            self._latency_s, self._value = np.full((2, num_clients), np.nan)
+            self._tiers = np.full(num_clients, UNKNOWN, dtype=np.int64)
 
     def _all_credits(self) -> Floats:
         return np.array([float(n) for n in self.credits] if self.credits else [np.inf] * self.num_tiers)
