@@ -49,7 +49,7 @@ def test_a_resumed_run_shows_all_its_rounds(make_trainer, stub, tmp_path):
     state = resumed.state_dict()
     assert state["ratio"]["rounds"] == [0, 1, 2]
     np.testing.assert_allclose(state["ratio"]["values"], [[0.0] * 3, [0.25] * 3, [0.5] * 3])
-    assert scalars.state_dict() ["clients"] == [0]
+    assert scalars.state_dict()["clients"] == [0]
 
 
 def test_colours_follow_values():
