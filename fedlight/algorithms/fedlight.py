@@ -6,8 +6,7 @@ from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.slots import Importance, Local, NormPolicy
-from fedlight.errors import ConfigError
-from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
+from fedlight.parts.aggregation.divisor import Divisor, of_divisor
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient
 from fedlight.parts.extraction import Channels
@@ -79,12 +78,10 @@ class FedLight(Algorithm):
         prune_until: int | None = None,
         support: Literal["covered", "full"] = "covered",
         moving_average: float = 0.95,
-        divisor: Literal["coverage", "clients"] = "coverage",
+        divisor: Divisor = "coverage",
         update_norm: float | None = None,
         round_to: int = 8,
     ) -> None:
-        if divisor not in ("coverage", "clients"):
-            raise ConfigError(f"divisor={divisor!r} is unknown to FedLight: use 'coverage' or 'clients'")
         super().__init__(
             selection=UniformSelection(),
             ratio=PerClient(DiscountedUCB(ratios, discount, bonus_scale), Reward(value)),
@@ -100,6 +97,6 @@ class FedLight(Algorithm):
             norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=CosineGradient(support, moving_average),
-            aggregation=CoverageMean(update_norm) if divisor == "coverage" else ResidualRecovery(update_norm),
+            aggregation=of_divisor(divisor, update_norm),
             schedule=Synchronous(clients_per_round),
         )

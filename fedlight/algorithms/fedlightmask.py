@@ -7,7 +7,7 @@ from typing import Literal, final
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.slots import Importance, Local, NormPolicy
 from fedlight.errors import ConfigError
-from fedlight.parts.aggregation import CoverageMean, ResidualRecovery
+from fedlight.parts.aggregation.divisor import Divisor, of_divisor
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient
 from fedlight.parts.extraction import LayerRatios, Weights
@@ -79,12 +79,10 @@ class FedLightMask(Algorithm):
         prune_until: int | None = None,
         support: Literal["covered", "full"] = "covered",
         moving_average: float = 0.95,
-        divisor: Literal["coverage", "clients"] = "coverage",
+        divisor: Divisor = "coverage",
         update_norm: float | None = None,
         kernels: Literal["dense", "sparse"] = "dense",
     ) -> None:
-        if divisor not in ("coverage", "clients"):
-            raise ConfigError(f"divisor={divisor!r} is unknown to FedLightMask: use 'coverage' or 'clients'")
         if regrow not in ("score", "gradient"):
             raise ConfigError(f"regrow={regrow!r} is unknown to FedLightMask: use 'score' or 'gradient'")
         if regrow == "gradient" and prune_until is None:
@@ -106,6 +104,6 @@ class FedLightMask(Algorithm):
             norm=norm or RunningStatistics(),
             compression=NoCompression(),
             contribution=CosineGradient(support, moving_average),
-            aggregation=CoverageMean(update_norm) if divisor == "coverage" else ResidualRecovery(update_norm),
+            aggregation=of_divisor(divisor, update_norm),
             schedule=Synchronous(clients_per_round),
         )

@@ -46,6 +46,31 @@ def config(tmp_path):
     return write
 
 
+NET = """\
+import torch, lightning
+class Net(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.example_input_array = torch.zeros(2, 1, 8, 8)
+        self.hidden, self.head = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)
+    def forward(self, x):
+        return self.head(self.hidden(x.flatten(1)).relu())
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+    def configure_optimizers(self):
+"""
+
+
+@pytest.fixture
+def write_net(tmp_path):
+    """Writes a module with a class Net, a user's network for digits that doesn't validate."""
+
+    def write(name: str, *optimizer_lines: str) -> None:
+        (tmp_path / name).write_text(NET + "".join(f"        {line}\n" for line in optimizer_lines))
+
+    return write
+
+
 @pytest.fixture
 def refusal(capsys):
     """Runs the program, and returns the one line that it printed on stderr with exit code 2."""

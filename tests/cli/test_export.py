@@ -80,21 +80,8 @@ def test_where_validation_reads_the_test_set_nothing_is_chosen_by_it(config, cap
 
 
 @pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`")
-def test_without_validation_an_export_has_no_metrics():
-    Path("mute_net.py").write_text(
-        "import torch, lightning\n"
-        "class Net(lightning.LightningModule):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.example_input_array = torch.zeros(2, 1, 8, 8)\n"
-        "        self.hidden, self.head = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)\n"
-        "    def forward(self, x):\n"
-        "        return self.head(self.hidden(x.flatten(1)).relu())\n"
-        "    def training_step(self, batch, batch_idx):\n"
-        "        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])\n"
-        "    def configure_optimizers(self):\n"
-        "        return torch.optim.SGD(self.parameters(), lr=0.1)\n"
-    )
+def test_without_validation_an_export_has_no_metrics(write_net):
+    write_net("mute_net.py", "return torch.optim.SGD(self.parameters(), lr=0.1)")
     assert main([*FIT, "--model.client", "mute_net.Net"]) == 0
     manifest = export("--ratio", "0.5")
     assert manifest["metrics"] is None

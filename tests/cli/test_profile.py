@@ -27,21 +27,11 @@ def test_the_algorithm_of_each_config(path, config, capsys):
         assert f"{MASKED if name == 'FedLightMask' else CHANNELS:,}" in out
 
 
-def test_a_module_with_a_schedule_of_learning_rates():
-    Path("slowing.py").write_text(
-        "import torch, lightning\n"
-        "class Net(lightning.LightningModule):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.example_input_array = torch.zeros(2, 1, 8, 8)\n"
-        "        self.hidden, self.head = torch.nn.Linear(64, 16), torch.nn.Linear(16, 10)\n"
-        "    def forward(self, x):\n"
-        "        return self.head(self.hidden(x.flatten(1)).relu())\n"
-        "    def training_step(self, batch, batch_idx):\n"
-        "        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])\n"
-        "    def configure_optimizers(self):\n"
-        "        optimizer = torch.optim.SGD(self.parameters(), lr=0.1)\n"
-        "        return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]\n"
+def test_a_module_with_a_schedule_of_learning_rates(write_net):
+    write_net(
+        "slowing.py",
+        "optimizer = torch.optim.SGD(self.parameters(), lr=0.1)",
+        "return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)]",
     )
     assert main([*PROFILE, "--model.client", "slowing.Net"]) == 0
 

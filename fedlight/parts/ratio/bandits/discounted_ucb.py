@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.parts.ratio.bandits.arms import best, upper_bounds
-from fedlight.parts.ratio.bandits.bandit import ArmStatistics, Bandit, By, Draw, Memory, check_scale
-from fedlight.parts.ratio.bandits.grid import Grid
+from fedlight.parts.ratio.bandits.bandit import By, Draw, Memory, check_scale
+from fedlight.parts.ratio.bandits.grid import Grid, GridBandit
 
 
 @final
-class DiscountedUCB(Bandit):
+class DiscountedUCB(GridBandit):
     """Play argmax_j R̄_j(λ) + scale · sqrt(2 log Σ_i N_i(λ) / N_j(λ)), arms never played first, by chance.
 
     A. Garivier, E. Moulines: On Upper-Confidence Bound Policies for Switching Bandit Problems. ALT 2011, §3 (B = 1,
@@ -33,27 +33,7 @@ class DiscountedUCB(Bandit):
         self.grid = Grid(ratios, discount, by)
         self.bonus_scale = check_scale(bonus_scale)
 
-    def start(self) -> Memory:
-        """Return an empty tally."""
-        return self.grid.start()
-
     def select(self, memory: Memory, round_idx: int, draw: Draw) -> float:
         """Return the arm of the largest index."""
         counts, sums = self.grid.tally(memory, round_idx)
         return self.grid.ratios[best(upper_bounds(counts, sums, self.bonus_scale), draw)]
-
-    def update(self, memory: Memory, round_idx: int, ratio: float, reward: float) -> Memory:
-        """Return the tally after a play."""
-        return self.grid.add(memory, round_idx, ratio, reward)
-
-    def statistics(self, memory: Memory, round_idx: int) -> list[ArmStatistics]:
-        """Return discounted plays and rewards of every arm."""
-        return self.grid.statistics(memory, round_idx)
-
-    def num_arms(self, memory: Memory) -> int:
-        """Return the number of ratios."""
-        return len(self.grid)
-
-    def check(self, memory: Memory) -> None:
-        """Raise ConfigError if a memory is of other arms."""
-        self.grid.check(memory)

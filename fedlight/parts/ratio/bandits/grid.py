@@ -8,7 +8,15 @@ import numpy as np
 
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.bandits.arms import faded
-from fedlight.parts.ratio.bandits.bandit import ArmStatistics, By, Floats, Memory, check_by, check_discount
+from fedlight.parts.ratio.bandits.bandit import (
+    ArmStatistics,
+    Bandit,
+    By,
+    Floats,
+    Memory,
+    check_by,
+    check_discount,
+)
 from fedlight.parts.ratio.fixed import check_ratios
 
 
@@ -68,3 +76,33 @@ class Grid:
                 f"the checkpoint's bandits have {(len(memory) - 1) // 2} arms, ratios has {len(self)}: "
                 "resume with the ratios of that run"
             )
+
+
+class GridBandit(Bandit):
+    """A bandit that remembers a grid's tally: what it plays is all that is open.
+
+    Attributes:
+        grid: the arms, and how their plays are counted.
+    """
+
+    grid: Grid
+
+    def start(self) -> Memory:
+        """Return an empty tally."""
+        return self.grid.start()
+
+    def update(self, memory: Memory, round_idx: int, ratio: float, reward: float) -> Memory:
+        """Return the tally after a play."""
+        return self.grid.add(memory, round_idx, ratio, reward)
+
+    def statistics(self, memory: Memory, round_idx: int) -> list[ArmStatistics]:
+        """Return discounted plays and rewards of every arm."""
+        return self.grid.statistics(memory, round_idx)
+
+    def num_arms(self, memory: Memory) -> int:
+        """Return the number of ratios."""
+        return len(self.grid)
+
+    def check(self, memory: Memory) -> None:
+        """Raise ConfigError if a memory is of other arms."""
+        self.grid.check(memory)

@@ -6,14 +6,14 @@ from typing import final
 
 import numpy as np
 
-from fedlight.parts.ratio.bandits.bandit import ArmStatistics, Bandit, By, Draw, Memory, check_scale
-from fedlight.parts.ratio.bandits.grid import Grid
+from fedlight.parts.ratio.bandits.bandit import By, Draw, Memory, check_scale
+from fedlight.parts.ratio.bandits.grid import Grid, GridBandit
 
 _PRIOR_MEAN = 0.5  # the middle of [0, 1], which rewards are mapped to
 
 
 @final
-class Thompson(Bandit):
+class Thompson(GridBandit):
     """Draw each arm's worth, θ_j ~ N((R̄_j N_j + ½) / (N_j + 1), s² / (N_j + 1)), and play the largest.
 
     S. Agrawal, N. Goyal: Further Optimal Regret Bounds for Thompson Sampling. AISTATS 2013, algorithm 2 (Gaussian
@@ -37,29 +37,9 @@ class Thompson(Bandit):
         self.grid = Grid(ratios, discount, by)
         self.bonus_scale = check_scale(bonus_scale)
 
-    def start(self) -> Memory:
-        """Return an empty tally."""
-        return self.grid.start()
-
     def select(self, memory: Memory, round_idx: int, draw: Draw) -> float:
         """Return the arm whose drawn worth is largest."""
         counts, sums = self.grid.tally(memory, round_idx)
         means = (sums + _PRIOR_MEAN) / (counts + 1.0)
         worths = means + self.bonus_scale / np.sqrt(counts + 1.0) * draw().standard_normal(len(self.grid))
         return self.grid.ratios[int(worths.argmax())]
-
-    def update(self, memory: Memory, round_idx: int, ratio: float, reward: float) -> Memory:
-        """Return the tally after a play."""
-        return self.grid.add(memory, round_idx, ratio, reward)
-
-    def statistics(self, memory: Memory, round_idx: int) -> list[ArmStatistics]:
-        """Return discounted plays and rewards of every arm."""
-        return self.grid.statistics(memory, round_idx)
-
-    def num_arms(self, memory: Memory) -> int:
-        """Return the number of ratios."""
-        return len(self.grid)
-
-    def check(self, memory: Memory) -> None:
-        """Raise ConfigError if a memory is of other arms."""
-        self.grid.check(memory)
