@@ -168,7 +168,7 @@ def _bad_yaml(problem: ParserProblem, match: re.Match[str]) -> str:
 def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
     value = match.groups()[-1].strip()
     expected = re.findall(r"Expected a (.+?)(?=\. Got value|\n|$)", problem.text)
-    kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind]
+    kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
     return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}"
 
 
@@ -191,7 +191,7 @@ def _plain_type(kind: str) -> str:
 RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"Option '([^']+)' is not accepted", _unknown_key),
     (r"does not accept option '([^']+)'", _unknown_key),
-    (r"arguments? (?:is|are) required: (.+)", _missing),
+    (r"arguments? (?:is|are) required: (.+?)(?:\n *- |$)", _missing),
     (r'Key "([^"]+)" is required', _missing),
     (r"unrecognized arguments: (.+)", _unrecognized),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _no_attribute),
@@ -224,8 +224,8 @@ def _expected_class(key: str) -> type | None:
     name = key.rpartition(".")[2]
     for owner in (Server, FederatedDataModule, Algorithm):
         hint: Any = get_type_hints(owner.__init__).get(name)
-        options = [option for option in get_args(hint) or (hint,) if isinstance(option, type)]
-        classes = [option for option in options if option.__module__.startswith("fedlight")]
+        options = [inner for option in get_args(hint) or (hint,) for inner in get_args(option) or (option,)]
+        classes: list[type] = [one for one in options if getattr(one, "__module__", "").startswith("fedlight")]
         if classes:
             return classes[0]
     return None

@@ -36,6 +36,7 @@ def run_partition(arguments: Sequence[str]) -> None:
     if statistics.num_clients <= MAX_ROWS:
         console.print(_clients_table(statistics))
     console.print(_overview_table(statistics, type(data.partition).__name__))
+    console.print(_amounts_line(statistics), highlight=False)
     if out is not None:
         write_clients(statistics, out / CLIENTS_FILE)
         write_picture(draw_partition(statistics), out / PICTURE_FILE)
@@ -62,15 +63,9 @@ def _check_free(out: Path, overwrite: bool) -> None:
 def _overview_table(statistics: PartitionStatistics, rule: str) -> Table:
     header, *rows = overview(statistics)
     classes = "" if statistics.counts is None else f", {statistics.counts.shape[1]} classes"
-    copies = 0
-    if statistics.copy_of is not None:
-        copies = int((statistics.copy_of != np.arange(statistics.num_clients)).sum())
     table = Table(
         title=f"{rule}: {statistics.num_clients:,} clients, {int(statistics.sizes.sum()):,} examples{classes}",
-        caption=f"amounts: Gini coefficient {statistics.gini:.2f}, as noisy a mean as of "
-        f"{statistics.effective_clients:,.1f} equal clients" + (f"; {copies:,} clients are copies" if copies else ""),
         title_justify="left",
-        caption_justify="left",
         box=box.ROUNDED,
     )
     for name in header:
@@ -80,24 +75,33 @@ def _overview_table(statistics: PartitionStatistics, rule: str) -> Table:
     return table
 
 
+def _amounts_line(statistics: PartitionStatistics) -> str:
+    line = f"amounts: Gini coefficient {statistics.gini:.2f}; their weighted mean averages as much noise away as "
+    line += f"{statistics.effective_clients:,.1f} clients of equal amounts"
+    if statistics.copy_of is not None:
+        line += f"; {int((statistics.copy_of != np.arange(statistics.num_clients)).sum()):,} clients are copies"
+    return line
+
+
 def _clients_table(statistics: PartitionStatistics) -> Table:
     """Return one row per client, with its most frequent classes by name."""
     table = Table(box=box.ROUNDED)
-    names = {"client": "left", "examples": "right"}
-    if statistics.counts is not None:
-        names |= {"JS distance": "right", "eff. classes": "right", "mostly": "left"}
-    for name, justify in names.items():
-        table.add_column(name, justify="left" if justify == "left" else "right")
     levels = {name: values for name, values in statistics.levels.items() if values.any()}
+    table.add_column("client")
+    table.add_column("examples", justify="right")
+    if statistics.counts is not None:
+        table.add_column("JS\ndistance", justify="right")
+        table.add_column("mostly", no_wrap=True)
     for name in levels:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", "\n", 1).replace("_", " "), justify="right")
     if statistics.copy_of is not None:
-        table.add_column("copy of", justify="right")
+        table.add_column("copy\nof", justify="right")
     for client, name in enumerate(statistics.names_of_clients()):
         row = [name, f"{statistics.sizes[client]:,}"]
-        if statistics.js_distance is not None and statistics.effective_classes is not None:
-            row += [f"{statistics.js_distance[client]:.2f}", f"{statistics.effective_classes[client]:.1f}"]
-            row.append(_main_classes(statistics, client))
+        if statistics.js_distance is not None:
+            # Where there is more to say of a client, one class has to do, for a terminal of 80 columns.
+            main = _main_classes(statistics, client, 1 if len(levels) > 1 else 3)
+            row += [f"{statistics.js_distance[client]:.2f}", main]
         row += [f"{values[client]:.2f}" if values[client] else "" for values in levels.values()]
         if statistics.copy_of is not None:
             row.append(str(statistics.copy_of[client]) if statistics.copy_of[client] != client else "")
@@ -105,9 +109,9 @@ def _clients_table(statistics: PartitionStatistics) -> Table:
     return table
 
 
-def _main_classes(statistics: PartitionStatistics, client: int) -> str:
-    """Return a client's three most frequent classes, with their shares."""
+def _main_classes(statistics: PartitionStatistics, client: int, count: int) -> str:
+    """Return a client's most frequent classes, with their shares."""
     assert statistics.shares is not None  # noqa: S101 - for the type checker: only asked where there are classes
     shares, names = statistics.shares[client], statistics.names_of_classes()
-    main = [label for label in np.argsort(-shares, kind="stable")[:3] if shares[label] > 0]
-    return ", ".join(f"{names[label]} {100 * shares[label]:.0f} %" for label in main)
+    main = [label for label in np.argsort(-shares, kind="stable")[:count] if shares[label] > 0]
+    return ", ".join(f"{names[label]}: {100 * shares[label]:.0f} %" for label in main)

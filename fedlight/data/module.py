@@ -50,8 +50,8 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         server_fraction: share of the training examples held back for the server, in [0, 1).
         max_train_examples: most examples that the clients share; None for all.
         augment: random change to the inputs of clients' training batches.
-        corruption: what is wrong with clients' training data, one or several, applied in this order; validation, test
-            and the server's own examples stay clean.
+        corruption: what is wrong with clients' training data, applied in this order; validation, test and the server's
+            own examples stay clean.
         seed: seed of the split and the partition.
     """
 
@@ -67,7 +67,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         server_fraction: float = 0.0,
         max_train_examples: int | None = None,
         augment: Augmentation | None = None,
-        corruption: Corruption | list[Corruption] | None = None,
+        corruption: list[Corruption] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class FederatedDataModule(LightningDataModule, FederatedData):
         self.server_fraction = server_fraction
         self.max_train_examples = max_train_examples
         self.augment = augment
-        self.corruption = _as_list(corruption)
+        self.corruption = list(corruption or [])
         self.seed = seed
         self._shared: _Shared | None = None
 
@@ -250,9 +250,3 @@ class _Shared:
     @cached_property
     def sizes(self) -> np.ndarray:
         return self.assignment.sizes
-
-
-def _as_list(corruption: Corruption | list[Corruption] | None) -> list[Corruption]:
-    if corruption is None:
-        return []
-    return list(corruption) if isinstance(corruption, list) else [corruption]

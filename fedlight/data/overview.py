@@ -62,7 +62,7 @@ def overview(statistics: PartitionStatistics) -> list[list[str]]:
     for name, levels in statistics.levels.items():
         hit = levels[levels != 0]
         if hit.size:
-            rows.append(_row(f"{name} ({hit.size:,} client{'s' if hit.size > 1 else ''})", hit))
+            rows.append(_row(f"{name.replace('_', ' ')} ({hit.size:,} hit)", hit))
     return rows
 
 
@@ -89,8 +89,10 @@ def _row(name: str, values: np.ndarray) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Return a number with three significant digits, large ones in full."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+    """Return a number with few digits: two decimals below 10, one below 100."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _cells(column: np.ndarray | list[str]) -> list[object]:
