@@ -182,6 +182,8 @@ def _marks(cell: Cell) -> str:
 
 
 def _value(interval: Interval, metric: Metric) -> Entry:
+    if not interval.num_values:  # no round ended within the common time
+        return Entry(NOTHING)
     return _spread(interval, lambda value: show(metric, value))
 
 

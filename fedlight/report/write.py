@@ -30,9 +30,6 @@ PAGE = "report.html"
 BASELINES = ("SynFL", "FedAvg")
 """Labels taken as the baseline where none is named: full models for all, the server waits for everyone."""
 
-QUALITY = "quality.csv"
-"""Optional file in a run's folder: columns client and quality, the latter in [0, 1]."""
-
 
 @dataclass(frozen=True)
 class ReportSettings:
@@ -245,21 +242,9 @@ def _draw(cell: Cell, log: pd.DataFrame, shown: dict[str, Look], folder: Path, s
         pictures.draw_front(cell, shown, folder, f"front{suffix}"),
         client_pictures.draw_ratios(cell, mine, folder, f"ratios{suffix}"),
         client_pictures.draw_sparsity(cell, mine, folder, f"sparsity{suffix}"),
-        client_pictures.draw_contributions(cell, mine, _qualities(cell), folder, f"contributions{suffix}"),
+        client_pictures.draw_contributions(cell, mine, folder, f"contributions{suffix}"),
         draw_timeline(cell, folder, f"timeline{suffix}"),
     ]
-
-
-def _qualities(cell: Cell) -> dict[str, float]:
-    """Return client to quality of its data, from the first run that has a file of it."""
-    for curve in cell.curves:
-        for path in sorted(curve.run.folder.rglob(QUALITY)):
-            with path.open(newline="") as file:
-                lines = csv.DictReader(file)
-                if not {"client", "quality"} <= set(lines.fieldnames or ()):
-                    raise DataError(f"report: {path} needs the columns client and quality; mend or remove it")
-                return {line["client"]: float(line["quality"]) for line in lines}
-    return {}
 
 
 def _listed(labels: Sequence[str]) -> str:

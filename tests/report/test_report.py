@@ -219,7 +219,7 @@ def test_runs_that_still_go_are_left_out_and_named(tmp_path):
 def test_timeline_and_contributions_where_they_are_logged(tmp_path):
     scores = {"contribution/0": [0.1, 0.3], "contribution/1": [0.5, 0.7], "contribution/mean": [0.3, 0.5]}
     folder = write_run(tmp_path, "FedMP", 0, [0.5, 0.6], [10.0, 20.0], **scores)
-    (folder / "quality.csv").write_text("client,quality\n0,0.2\n1,1.0\n")
+    (folder / "version_0" / "clients.csv").write_text("client,examples,label_noise,class_0\n0,9,0.2,4\n1,9,0.0,5\n")
     heads = "round,client,device,dispatched_s,download_s,compute_s,upload_s,event_s,staleness,ratio,cause,energy_j"
     lines = [
         "0,0,slow,0,1,7,2,10,0,0,,1,1,10",
@@ -230,6 +230,7 @@ def test_timeline_and_contributions_where_they_are_logged(tmp_path):
     page = Page(write_report(tmp_path).read_text())
     assert "FedMP, round 1" in page.text
     assert {"timeline", "contributions"} <= set(page.ids)
+    assert "label noise" in page.text
 
 
 def test_old_and_foreign_runs_stand_side_by_side(tmp_path, capsys):
@@ -264,8 +265,9 @@ def test_refusals(tmp_path):
     with pytest.raises(ConfigError, match="no run has logged val/f1; --metric takes val/accuracy"):
         write_report(tmp_path, settings=ReportSettings(metric="val/f1"))
     folder = write_run(tmp_path, "FedMP", 0, [0.5], [1.0])
-    (folder / "quality.csv").write_text("who,what\n")
-    with pytest.raises(DataError, match=r"quality\.csv needs the columns client and quality"):
+    write_log(folder / "version_1", {"contribution/0": [0.5]})
+    (folder / "clients.csv").write_text("who,what\n1,2\n")
+    with pytest.raises(DataError, match=r"clients\.csv has no column client; mend or remove it"):
         write_report(tmp_path)
     for label in ("SynFL", "FedMP"):
         write_run(tmp_path, label, 0, [0.5], [1.0], note={"status": "failed", "error": "boom"})
