@@ -152,5 +152,6 @@ def _as_list(value: _Part | list[_Part] | None) -> list[_Part]:
 
 def _told(part: object) -> str:
     """Return a part as its constructor would be called."""
-    settings = {name: value for name, value in vars(part).items() if not name.startswith("_")}
-    return f"{type(part).__name__}({', '.join(f'{name}={value}' for name, value in settings.items())})"
+    settings = {name: value for name, value in vars(part).items() if not name.startswith("_") and value is not None}
+    said = [f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in settings.items()]
+    return f"{type(part).__name__}({', '.join(said)})"
