@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient
@@ -39,7 +39,8 @@ class CGSV(Algorithm):
     3. What a client downloads is priced as the full model, not as its reward.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all, as published.
+        clients_per_round: clients in each round; None: all, as published.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: three epochs of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         radius: Γ > 0: length of every update, so the server moves by at most Γ a round.
@@ -54,6 +55,7 @@ class CGSV(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         radius: float = 0.5,
@@ -64,7 +66,7 @@ class CGSV(Algorithm):
         convention: Literal["official", "normalised"] = "official",
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

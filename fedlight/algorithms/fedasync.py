@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import Mixing
 from fedlight.parts.compression import NoCompression
@@ -40,6 +40,7 @@ class FedAsync(Algorithm):
 
     Args:
         concurrency: clients at work at any time; None: all.
+        selection: which clients train; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop. ``rho`` is added to it.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         alpha: α in (0, 1]; the paper halves it late, as a ``model.server_lr_scheduler`` does.
@@ -54,6 +55,7 @@ class FedAsync(Algorithm):
         self,
         *,
         concurrency: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         alpha: float = 0.6,
@@ -67,7 +69,7 @@ class FedAsync(Algorithm):
                 "use LeanLoop or TrainerLoop"
             )
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Contribution, Local, NormPolicy
+from fedlight.core.slots import Contribution, Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CountMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import Uniform
@@ -38,6 +38,7 @@ class FedBuff(Algorithm):
     Args:
         buffer: K, updates per move of the server.
         concurrency: M_c, clients at work at any time; None: all.
+        selection: which clients train; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         staleness: weight of an update by its age; None: (1 + τ)^-½.
@@ -49,13 +50,14 @@ class FedBuff(Algorithm):
         *,
         buffer: int = 10,
         concurrency: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         staleness: Staleness | None = None,
         contribution: Contribution | None = None,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -40,7 +40,8 @@ class FedDU(Algorithm):
     4. No rollback and no dropped clients by test loss: an update is left out only if it isn't finite.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how clients and the server train; None: one epoch of the lean loop (the authors: five).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         scale: C >= 0; 0 is FedAvg.
@@ -52,6 +53,7 @@ class FedDU(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         scale: float = 1.0,
@@ -60,7 +62,7 @@ class FedDU(Algorithm):
     ) -> None:
         loop = local or LeanLoop(epochs=1)
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local, NormPolicy
+from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.parts.aggregation.divisor import Divisor, of_divisor
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import CosineGradient
@@ -41,7 +41,8 @@ class FedLight(Algorithm):
        client's own data decide for itself alone.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         ratios: the bandit's arms; None: 0, .2, .4, .6, .8.
@@ -65,6 +66,7 @@ class FedLight(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         ratios: list[float] | None = None,
@@ -83,7 +85,7 @@ class FedLight(Algorithm):
         round_to: int = 8,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=PerClient(DiscountedUCB(ratios, discount, bonus_scale), Reward(value)),
             importance=importance or of_criterion(criterion, prune_every),
             extraction=Channels(

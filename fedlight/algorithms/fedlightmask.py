@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local, NormPolicy
+from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.divisor import Divisor, of_divisor
 from fedlight.parts.compression import NoCompression
@@ -38,7 +38,8 @@ class FedLightMask(Algorithm):
     3. A weight that comes back takes the global model's value, which other clients have trained meanwhile.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         ratios: the bandit's arms; None: 0, .2, .4, .6, .8.
@@ -64,6 +65,7 @@ class FedLightMask(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         ratios: list[float] | None = None,
@@ -89,7 +91,7 @@ class FedLightMask(Algorithm):
             raise ConfigError("regrow='gradient' exchanges weights up to a last round: set prune_until")
         importance = importance or of_criterion(criterion, prune_every, by_entry=True)
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=PerClient(DiscountedUCB(ratios, discount, bonus_scale), Reward(value)),
             importance=importance if regrow == "score" else Regrowth(importance),
             extraction=Weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import Uniform
@@ -41,7 +41,8 @@ class FedMP(Algorithm):
     5. A client's first return earns no reward where ``value`` compares it with the one before.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all, as in the paper.
+        clients_per_round: clients in each round; None: all, as in the paper.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         discount: λ in (0, 1].
@@ -57,6 +58,7 @@ class FedMP(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         discount: float = 0.98,
@@ -69,7 +71,7 @@ class FedMP(Algorithm):
     ) -> None:
         bandit = EUCB(0.0, max_ratio, discount, granularity, bonus_scale)
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=PerClient(bandit, Reward(value, "gap", floor, normalise)),
             importance=Magnitude(p=1, reduction="first", normalizer=None),
             extraction=Channels(round_to=1, rounding="floor"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import StepNormalized
 from fedlight.parts.compression import NoCompression
@@ -40,7 +40,8 @@ class FedNova(Algorithm):
     4. Float buffers are averaged by examples, without τ_eff.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop (the authors: two).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         momentum: ρ in [0, 1) of the clients' SGD. It says what their optimizer does and doesn't set it; if
@@ -57,6 +58,7 @@ class FedNova(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         momentum: float = 0.0,
@@ -78,7 +80,7 @@ class FedNova(Algorithm):
                 )
             loop = loop.with_terms(Proximal(mu) if mu != 0 else None, work)
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Schedule
+from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Schedule, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -41,7 +41,8 @@ class FedPace(Algorithm):
        alignment; learnt is what all clients feed.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -65,6 +66,7 @@ class FedPace(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         schedule: Schedule | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -94,7 +96,7 @@ class FedPace(Algorithm):
                 cost_model=cost_model,
             )
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=ratio,
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),

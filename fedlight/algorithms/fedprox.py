@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -38,7 +38,8 @@ class FedProx(Algorithm):
     4. No full gradients of all clients are computed for a log of their dissimilarity.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop. ``mu`` and ``work`` are added to it.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         mu: μ >= 0; 0 is FedAvg with unequal work.
@@ -54,6 +55,7 @@ class FedProx(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         mu: float = 0.01,
@@ -69,7 +71,7 @@ class FedProx(Algorithm):
         if work is None and loop.work is None:
             work = TimeMatchedWork()
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import TimeMatchedLevel, TopK
 from fedlight.parts.contribution import SampleCount
@@ -37,7 +37,8 @@ class FlexCom(Algorithm):
     3. Bytes are those of the cheapest coding, positions included.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         min_level: γ_min in (0, 1]; 1 sends all, which is FedAvg.
@@ -49,6 +50,7 @@ class FlexCom(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         min_level: float = 0.01,
@@ -56,7 +58,7 @@ class FlexCom(Algorithm):
         decay: float = 1.0,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import Uniform
@@ -39,7 +39,8 @@ class HeteroFL(Algorithm):
     5. Static levels by default; the headline table of the paper draws them anew in every round.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop with ``masked_logits="zero"``, which needs class
             labels.
         levels: ratio removed at each level; None: 0, .5, .75, .875, .9375 (widths a to e of the paper).
@@ -53,6 +54,7 @@ class HeteroFL(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         levels: list[float] | None = None,
         shares: list[float] | None = None,
@@ -60,7 +62,7 @@ class HeteroFL(Algorithm):
         norm: NormPolicy | None = None,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=PerLevel([0.0, 0.5, 0.75, 0.875, 0.9375] if levels is None else levels, shares, mode),
             importance=PrefixOrder(),
             extraction=Channels(round_to=1),

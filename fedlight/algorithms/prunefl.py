@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation.shared_map_mean import SharedMapMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -16,7 +16,6 @@ from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio.searched import SearchedRatio
 from fedlight.parts.schedule import Synchronous
-from fedlight.parts.selection import UniformSelection
 
 
 @final
@@ -42,7 +41,8 @@ class PruneFL(Algorithm):
     4. ``structured=True`` removes whole channels by the same rule, which the paper does not.
 
     Args:
-        clients_per_round: clients drawn each round after stage 1, uniformly; None: all, as in the paper.
+        clients_per_round: clients in each round after stage 1; None: all, as in the paper.
+        selection: which clients these are after stage 1; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop (the paper: five steps).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         structured: channels instead of weights.
@@ -63,6 +63,7 @@ class PruneFL(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         structured: bool = False,
@@ -78,7 +79,7 @@ class PruneFL(Algorithm):
         kernels: Literal["dense", "sparse"] = "sparse",
     ) -> None:
         super().__init__(
-            selection=InitialClient(UniformSelection()),
+            selection=InitialClient(selection),
             ratio=SearchedRatio(fixed_s, s_per_mac, s_per_byte),
             importance=AccumulatedSquares(),
             extraction=SizeSearch(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local, NormPolicy
+from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -34,7 +34,8 @@ class RandomRatio(Algorithm):
     2. SpeedRatio and FedPace: there the ratio follows from the client's speed.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         ratios: what is drawn from; None: 0, .2, .4, .6, .8. Give it the arms of the bandit that it is compared to.
@@ -46,6 +47,7 @@ class RandomRatio(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         ratios: list[float] | None = None,
@@ -53,7 +55,7 @@ class RandomRatio(Algorithm):
         round_to: int = 8,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=RandomChoice([0.0, 0.2, 0.4, 0.6, 0.8] if ratios is None else ratios),
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Importance, Local, NormPolicy
+from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -35,7 +35,8 @@ class SpeedRatio(Algorithm):
     2. HeteroFL (Diao et al., ICLR 2021): there a client declares its level, and the leading channels are kept.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         target: whose time is common: ``fastest``, ``median``, or a quantile in [0, 1] of the round's clients.
@@ -51,6 +52,7 @@ class SpeedRatio(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         target: Literal["fastest", "median"] | float = "fastest",
@@ -61,7 +63,7 @@ class SpeedRatio(Algorithm):
         round_to: int = 8,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=SpeedAligned(ConstantPace(min_ratio, target), max_ratio, cost_model=cost_model),
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import Uniform
@@ -35,16 +35,22 @@ class SynFL(Algorithm):
     2. Clients count alike, as in FedMP, so that ratio 0 is what the two share; FedAvg counts examples.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
     """
 
     def __init__(
-        self, *, clients_per_round: int | None = None, local: Local | None = None, norm: NormPolicy | None = None
+        self,
+        *,
+        clients_per_round: int | None = None,
+        selection: Selection | None = None,
+        local: Local | None = None,
+        norm: NormPolicy | None = None,
     ) -> None:
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(0.0),
             importance=PrefixOrder(),
             extraction=Channels(round_to=1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Local, NormPolicy
+from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
@@ -37,7 +37,8 @@ class UPFL(Algorithm):
     3. Coupled layers, exact residuals and one unit per layer at least, as in :class:`~fedlight.algorithms.FedMP`.
 
     Args:
-        clients_per_round: clients drawn each round, uniformly; None: all.
+        clients_per_round: clients in each round; None: all.
+        selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
         mode: ``constant`` or ``bandit``.
@@ -52,6 +53,7 @@ class UPFL(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
         mode: Literal["constant", "bandit"] = "constant",
@@ -65,7 +67,7 @@ class UPFL(Algorithm):
             raise ConfigError(f"mode={mode!r} is unknown to UPFL: use 'constant' or 'bandit'")
         bandit = EUCB(0.0, max_ratio, discount, granularity, bonus_scale)
         super().__init__(
-            selection=UniformSelection(),
+            selection=selection or UniformSelection(),
             ratio=Fixed(ratio) if mode == "constant" else Shared(bandit, Reward("global_loss", per="round_s")),
             importance=Magnitude(p=1, reduction="first", normalizer=None),
             extraction=Channels(round_to=1, rounding="floor"),
