@@ -21,7 +21,7 @@ from fedlight.tracking.watched import VALIDATION
 
 @final
 class RunSummary(Callback):
-    """Prints one table when a run has ended: accuracy, both times, bytes, MACs, rejected clients, where things are.
+    """Prints one table when a run has ended: accuracy, both times, bytes, work, energy, what was lost, where it is.
 
     Args:
         after_test: print after the ``trainer.test`` that follows ``trainer.fit``, test metrics included, instead of
@@ -32,8 +32,10 @@ class RunSummary(Callback):
         self.after_test = after_test
         self._totals = {"rounds": 0.0, "simulated_s": 0.0, "wall_s": 0.0, "waiting_s": 0.0}
         self._totals |= {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0, "rejected": 0.0, "accepted": 0.0}
+        self._totals |= {"staleness": 0.0, "energy_j": 0.0, "lost_j": 0.0}
         self._metrics: dict[str, float] = {}
         self._rejected_clients: dict[int, int] = {}
+        self._lost: dict[str, int] = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -75,6 +77,7 @@ class RunSummary(Callback):
         return {
             "totals": dict(self._totals),
             "rejected_clients": dict(self._rejected_clients),
+            "lost": dict(self._lost),
             "metrics": dict(self._metrics),
         }
 
@@ -83,6 +86,7 @@ class RunSummary(Callback):
         # What an older version didn't write yet begins anew.
         self._totals |= state_dict.get("totals", {})
         self._rejected_clients = dict(state_dict.get("rejected_clients", {}))
+        self._lost = dict(state_dict.get("lost", {}))
         self._metrics = dict(state_dict.get("metrics", {}))
 
     @property
@@ -101,9 +105,14 @@ class RunSummary(Callback):
             totals["uplink_bytes"] += report.upload_bytes
             totals["downlink_bytes"] += report.work.download_bytes
             totals["macs"] += report.work.macs
+            totals["staleness"] += report.staleness
+            totals["energy_j"] += report.energy_j
             totals["accepted" if report.accepted else "rejected"] += 1
             if not report.accepted:
                 self._rejected_clients[report.client] = self._rejected_clients.get(report.client, 0) + 1
+        for job in record.lost:
+            totals["lost_j"] += job.spent_j
+            self._lost[job.cause] = self._lost.get(job.cause, 0) + 1
 
     def _remember(self, trainer: pl.Trainer) -> None:
         wanted = (*VALIDATION, "test/", "test_")
@@ -133,10 +142,28 @@ class RunSummary(Callback):
         table.add_row("sent by clients", quantity(totals["uplink_bytes"], "B"))
         table.add_row("sent to clients", quantity(totals["downlink_bytes"], "B"))
         table.add_row("training work", quantity(totals["macs"], "MAC"))
+        for name, text in self._fleet_rows().items():
+            table.add_row(name, text)
         table.add_row("updates rejected", self._rejected())
         for name, place in _places(trainer).items():
             table.add_row(name, place)
         return table
+
+    def _fleet_rows(self) -> dict[str, str]:
+        """Return energy, jobs lost and staleness, where the run has any."""
+        totals, rows = self._totals, {}
+        energy_j = totals["energy_j"] + totals["lost_j"]
+        if energy_j > 0:
+            wasted = f" ({percent(totals['lost_j'] / energy_j)} for lost jobs)" if totals["lost_j"] else ""
+            rows["energy of clients"] = quantity(energy_j, "J") + wasted
+        num_back = totals["accepted"] + totals["rejected"]
+        num_lost = sum(self._lost.values())
+        if num_lost:
+            causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self._lost.items()))
+            rows["jobs lost"] = f"{num_lost} of {num_lost + num_back:.0f} ({causes})"
+        if totals["staleness"]:
+            rows["staleness"] = f"{totals['staleness'] / num_back:.1f} versions (mean over updates)"
+        return rows
 
     def _rejected(self) -> str:
         if not self._rejected_clients:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
+from fedlight.core.types import Job, Timing, Work
 from fedlight.errors import ConfigError
 from fedlight.tracking import RoundProgress, RunSummary
 from fedlight.tracking.format import duration, percent, quantity
@@ -176,3 +179,25 @@ def test_which_metric_is_followed(logged, chosen):
 )
 def test_which_way_a_metric_gets_better(name, mode):
     assert better(name) == mode
+
+
+def test_the_table_tells_what_was_lost_and_how_late_updates_were(make_trainer, stub, capsys, record):
+    lost = Job(1, 0, 0.5, None, Work(1.0, 1, 1), Timing(1.0, 2.0, 1.0), 0.0, lost_s=1.0, cause="left", energy_j=400.0)
+
+    class Losing(stub):
+        def training_step(self, batch, batch_idx):
+            super().training_step(batch, batch_idx)
+            reports = [replace(report, staleness=1, energy_j=1000.0) for report in self.last_round.reports]
+            self.last_round = replace(self.last_round, reports=reports, lost=[lost])
+
+    first = make_trainer([RunSummary()], max_epochs=2)
+    first.fit(Losing())
+    first.save_checkpoint(first.default_root_dir + "/kept.ckpt")
+    capsys.readouterr()
+    again = make_trainer([RunSummary()], max_epochs=3)
+    again.fit(Losing(), ckpt_path=first.default_root_dir + "/kept.ckpt", weights_only=True)
+    out = capsys.readouterr().out
+    # nine updates of 1 kJ, and three times a quarter of 400 J
+    assert "9.3 kJ (3 % for lost jobs)" in out
+    assert "3 of 12 (3 left)" in out
+    assert "1.0 versions" in out
