@@ -13,9 +13,10 @@ from torch import nn
 
 import fedlight.algorithms
 from fedlight.core import Server
-from fedlight.core.fleet import Fleet
+from fedlight.core.fleet import Fate, Fleet
 from fedlight.core.types import Timing
 from fedlight.data import DirichletByClass, DirichletByClient, FederatedDataModule, Source, Splits, TensorExamples
+from fedlight.parts import Buffered, Deadline, FixedFraction, OverSelection
 
 NUM_CLIENTS, ROUNDS = 5, 4
 
@@ -103,6 +104,48 @@ class Speeds(Fleet):
         return range(len(self.speeds))
 
 
+class LosingSpeeds(Fleet):
+    """The same devices; every client's third job, counted by version, loses its connection half way."""
+
+    def __init__(self):
+        self._speeds = Speeds()
+
+    def setup(self, num_clients, seed):
+        self._speeds.setup(num_clients, seed)
+
+    def timing(self, client, work, round_idx):
+        return self._speeds.timing(client, work, round_idx)
+
+    def fate(self, departure, work):
+        timing = self.timing(departure.client, work, departure.round_idx)
+        if (departure.round_idx + departure.client + departure.repeat) % 3 < 2:
+            return Fate(timing)
+        return Fate(timing, departure.now_s + timing.total_s / 2, "dropped")
+
+    def device(self, client):
+        return self._speeds.device(client)
+
+    def candidates(self, now_s):
+        return self._speeds.candidates(now_s)
+
+
+SCHEDULES = {
+    "over": lambda: OverSelection(3, 1.3),
+    "fraction": lambda: FixedFraction(4, 0.5),
+    "fraction, kept": lambda: FixedFraction(4, 0.5, late="keep"),
+    "deadline, cached": lambda: Deadline(None, 4, percentile=0.5, late="cache"),
+    "buffer of 2": lambda: Buffered(2, 4),
+    "one by one": lambda: Buffered(1),
+}
+
+
+def under(name, schedule):
+    """Make an algorithm that moves by another schedule."""
+    algorithm = getattr(fedlight.algorithms, name)()
+    algorithm.schedule = SCHEDULES[schedule]()
+    return algorithm
+
+
 def run(algorithm, rounds=ROUNDS, module=Small, data=None, fleet=None, folder=None, resume=None, processes=1):
     """Train; with ``folder`` a checkpoint of every round is left there, named by the number of rounds done."""
     torch.manual_seed(0)
@@ -128,13 +171,24 @@ def run_all(processes=1):
     return {name: run(kind(**{size_key(name): 4}), processes=processes).state_dict() for name, kind in kinds.items()}
 
 
+def run_all_late(processes=1):
+    """The final weights and time of every algorithm with a buffer, and of one under every schedule, where jobs fail."""
+    cases = [*((name, "buffer of 2") for name in fedlight.algorithms.__all__), *(("FedPace", key) for key in SCHEDULES)]
+    results = {}
+    for name, schedule in cases:
+        server = run(under(name, schedule), rounds=3, fleet=LosingSpeeds(), processes=processes)
+        results[f"{name}, {schedule}"] = {**server.state_dict(), "now_s": torch.tensor(server.clock.now_s)}
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--late", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    weights = run_all(arguments.processes)
+    weights = (run_all_late if arguments.late else run_all)(arguments.processes)
     if pl.utilities.rank_zero_only.rank == 0:
         torch.save(weights, arguments.file)
 

@@ -1,7 +1,8 @@
-"""The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] [--hang-in R] [--deep].
+"""The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] ...
 
 Writes FOLDER/last.ckpt after every round, FOLDER/rounds.jsonl with what each round decided.
 ``--hang-in R`` prints a line in the middle of round R, after its training, and waits to be killed.
+``--buffered`` has a server that waits for nobody, so that jobs are in flight whenever it is killed.
 ``--deep`` trains a classifier with batch normalisation and dropout, with units chosen by what clients sum up.
 """
 
@@ -17,6 +18,7 @@ from toy import Classifier, Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import FedLight
 from fedlight.core import Server
+from fedlight.parts import Buffered
 
 
 class Diary(Callback):
@@ -51,16 +53,19 @@ def main():
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--hang-in", type=int, default=-1)
     parser.add_argument("--deep", action="store_true")
+    parser.add_argument("--buffered", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     train(**vars(arguments))
 
 
-def train(folder, rounds, resume=False, processes=1, hang_in=-1, deep=False):
+def train(folder, rounds, resume=False, processes=1, hang_in=-1, deep=False, buffered=False):
     """Run the federation in this process."""
     folder.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(1, verbose=False)
     client, algorithm = (Classifier(), FedLight(criterion="taylor", round_to=1)) if deep else (Regressor(), FedLight())
+    if buffered:
+        algorithm.schedule = Buffered(2)
     server = Server(client, algorithm, ToyFleet(), server_optimizer=lambda p: torch.optim.Adam(p, lr=0.01), seed=1)
     last = folder / "last.ckpt"
     pl.Trainer(

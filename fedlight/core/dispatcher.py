@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,12 +12,14 @@ from fedlight.core.clock import Clock
 from fedlight.core.fleet import Departure, Fleet
 from fedlight.core.slots import Scores
 from fedlight.core.types import FederatedData, Job, RoundState, Work
+from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.structure import Cost
 
 _FINER = 0.05
 """Step by which a ratio is raised until the submodel fits a client's memory."""
 _LAST = 0.95
+_LEAST = 1e-6  # share or level: of the local work one step, of an update one entry
 
 
 class Dispatcher:
@@ -72,6 +74,14 @@ class Dispatcher:
         if count <= 0 or not len(candidates):
             return 0
         return self._send(state, candidates, count)
+
+    def quickest_s(self) -> Iterator[float]:
+        """Yield the seconds that every client is expected to need for the least of all jobs; ends if nobody knows."""
+        for client in range(len(self._data.num_examples)):
+            try:
+                yield self._fleet.expected_timing(client, self.price(client, _LAST, _LEAST, _LEAST), 0.0).total_s
+            except ConfigError:
+                return
 
     def price(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
         """Return the work that a submodel at this ratio means for a client; a :class:`~fedlight.core.types.Price`."""

@@ -66,6 +66,7 @@ class RoundRecord:
         scalars = {
             tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
             tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
+            tags.EMPTY_ROUND: float(not self.reports),
             tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
             tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),
             tags.MACS: float(sum(report.work.macs for report in self.reports)),

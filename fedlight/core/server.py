@@ -11,6 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
+from fedlight.core import tags
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
 from fedlight.core.clock import Clock
@@ -97,6 +98,7 @@ class Server(pl.LightningModule):
         self.run_config: str | None = None
         self._init_weights = init_weights
         self._told_rejected: set[int] = set()
+        self._told_empty = False
         lend_hooks(client, self)
 
     # Lightning's hooks --------------------------------------------------------------------------------------------
@@ -133,6 +135,7 @@ class Server(pl.LightningModule):
                 "availability"
             )
         self._dispatcher = Dispatcher(self.algorithm, self.plan, self.data, self.fleet, self.clock)
+        self.algorithm.schedule.check_times(self._dispatcher.quickest_s())
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes(), self.memory)
 
     def configure_optimizers(self) -> Any:
@@ -242,6 +245,12 @@ class Server(pl.LightningModule):
                 "come back; the run ends here"
             )
             self.trainer.should_stop = True
+        elif not finished and not self._told_empty:
+            self._told_empty = True
+            self.print(
+                f"round {state.round_idx + 1}: no result came back ({self.clock.num_lost} lost, {len(self.clock)} at "
+                f"work), the model stays as it is (told once; {tags.EMPTY_ROUND} counts such rounds)"
+            )
         return finished
 
     def _step(self, aggregate: State) -> None:

@@ -6,7 +6,7 @@ An implementation is final and fills the abstract methods; the hooks that do not
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import lightning.pytorch as pl
@@ -380,6 +380,13 @@ class Schedule(Part):
     @abstractmethod
     def check(self, num_clients: int) -> None:
         """Raise :class:`~fedlight.errors.ConfigError` if it can't run with so many clients."""
+
+    def check_times(self, quickest_s: Iterable[float]) -> None:
+        """Raise ConfigError if nobody can be back in time.
+
+        ``quickest_s``: seconds that every client is expected to need for the least that it may be sent; empty where the
+        fleet doesn't tell.
+        """
 
     @abstractmethod
     def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:

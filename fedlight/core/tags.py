@@ -14,6 +14,7 @@ MACS: Final = "compute/macs"
 NUM_CLIENTS: Final = "train/num_clients"
 REJECTED_CLIENTS: Final = "train/rejected_clients"
 STALENESS: Final = "train/staleness"
+EMPTY_ROUND: Final = "train/empty_round"
 LOST: Final = "fleet/lost"
 LOST_JOBS: Final = "fleet/lost_jobs"
 IN_FLIGHT: Final = "fleet/in_flight"
@@ -30,6 +31,7 @@ TAGS: Final[dict[str, str]] = {
     NUM_CLIENTS: "clients whose update was merged in this round",
     REJECTED_CLIENTS: "clients left out of this round because their update was not finite",
     STALENESS: "versions by which the global model had moved on when an update came back, mean over updates",
+    EMPTY_ROUND: "1 in a round in which no result came back, so that the model stayed as it was; else 0",
     LOST_JOBS: "jobs of this round that never come back",
     f"{LOST}/<cause>": "the same by cause: left (client gone), dropped (connection), late (given up at a deadline)",
     IN_FLIGHT: "clients still at work when the round ends",
@@ -48,6 +50,7 @@ TAGS: Final[dict[str, str]] = {
     "local/<statistic>": "statistics of the local training, where something changes: mu of an adaptive proximal term",
     "search/density": "share of the prunable entries that the map has, where its size is searched for",
     "compression/<statistic>": "statistics of the compression: level, the mean share of entries that clients sent",
+    "schedule/<statistic>": "of a deadline: deadline_s, the next round's, and extended_rounds, how many were so far",
     "server/<statistic>": "what the server did with its own data: step, how far it went, and the accuracy it measured",
     f"{CONTRIBUTION}/<client>": "contribution score of one client in this round",
     f"{CONTRIBUTION}/<weight or score>_vs_<examples or kept>": "correlation over the round's clients of their weight, "

@@ -71,7 +71,16 @@ from fedlight.parts.ratio import (
     UnimodalUCB,
 )
 from fedlight.parts.ratio.searched import SearchedRatio
-from fedlight.parts.schedule import Buffered, Constant, Hinge, Polynomial, Synchronous
+from fedlight.parts.schedule import (
+    Buffered,
+    Constant,
+    Deadline,
+    FixedFraction,
+    Hinge,
+    OverSelection,
+    Polynomial,
+    Synchronous,
+)
 from fedlight.parts.selection import ByContribution, LeastAvailable, Oort, TiFL, UniformSelection
 from fedlight.parts.server_optimizers import FedOpt
 from fedlight.parts.server_update import DynamicServerUpdate
@@ -96,6 +105,7 @@ __all__ = [
     "CosineGradient",
     "CountMean",
     "CoverageMean",
+    "Deadline",
     "DiscountedUCB",
     "DynamicServerUpdate",
     "ERKRatios",
@@ -104,6 +114,7 @@ __all__ = [
     "FeatureRank",
     "FedOpt",
     "Fixed",
+    "FixedFraction",
     "FromRound",
     "GTGShapley",
     "GramLeaveOneOut",
@@ -121,6 +132,7 @@ __all__ = [
     "NoCompression",
     "NormScale",
     "Oort",
+    "OverSelection",
     "PerClient",
     "PerLevel",
     "Polynomial",

@@ -49,6 +49,11 @@ class TimeModel:
         """Number of clients seen."""
         return len(self._row)
 
+    @property
+    def clients(self) -> Sequence[int]:
+        """Clients seen, in the order in which they first came back."""
+        return tuple(self._row)
+
     def observe(self, clients: Sequence[int], works: Sequence[Work], timings: Sequence[Timing]) -> None:
         """Take in how long clients took for what (a client may come more than once)."""
         new = [client for client in dict.fromkeys(clients) if client not in self._row]

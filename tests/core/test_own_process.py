@@ -48,21 +48,35 @@ def assert_same(one, other):
         assert one == other
 
 
-def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path):
-    command = [sys.executable, str(SCRIPT), str(tmp_path), str(ROUNDS), "--hang-in", "3"]
+def kill_and_resume(folder, *arguments):
+    """Kill a run in the middle of its fourth round, resume it, and return its result."""
+    command = [sys.executable, str(SCRIPT), str(folder), str(ROUNDS), "--hang-in", "3", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert any("hanging" in line for line in process.stdout)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["fedlight"]["round_idx"] == 3
-    run(tmp_path, "--resume")
-    resumed, rounds = result(tmp_path)
-    expected, expected_rounds = whole
-    assert_same(resumed["state_dict"], expected["state_dict"])
-    assert_same(resumed["optimizer_states"], expected["optimizer_states"])
-    assert_same(resumed["fedlight"], expected["fedlight"])
-    assert rounds == expected_rounds
-    assert len(rounds) == ROUNDS
+    killed = torch.load(folder / "last.ckpt", weights_only=True)["fedlight"]
+    assert killed["round_idx"] == 3
+    run(folder, "--resume", *arguments)
+    return killed, result(folder)
+
+
+def assert_resumed(resumed, expected):
+    for key in ("state_dict", "optimizer_states", "fedlight"):
+        assert_same(resumed[0][key], expected[0][key])
+    assert resumed[1] == expected[1]
+    assert len(resumed[1]) == ROUNDS
+
+
+def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path):
+    assert_resumed(kill_and_resume(tmp_path)[1], whole)
+
+
+def test_a_killed_run_with_jobs_in_flight_resumes_bit_for_bit(tmp_path):
+    killed, resumed = kill_and_resume(tmp_path / "killed", "--deep", "--buffered")
+    assert len(killed["clock"]["jobs"]) >= 2
+    train(tmp_path / "whole", ROUNDS, deep=True, buffered=True)
+    assert_resumed(resumed, result(tmp_path / "whole"))
 
 
 def assert_close(shared, expected):

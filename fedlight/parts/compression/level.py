@@ -7,8 +7,10 @@ from typing import Any, final
 
 import numpy as np
 
+from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
+from fedlight.parts.peers import Peers
 from fedlight.parts.ratio.pace.pace import Target, quantile_of
 from fedlight.parts.time_model import TimeModel
 
@@ -19,7 +21,8 @@ _HALVINGS = 24
 class TimeMatchedLevel:
     """γ_n is the largest level in [γ_min, 1] with T_n(γ_n) <= T*: a slow client sends less, not to be waited for.
 
-    T* is a quantile, over the clients sent off together, of T_n(1), when they send all; by default the fastest's. A
+    T* is a quantile of T_n(1), when all is sent, over the clients sent off together (where they come and go one by one:
+    over all seen so far, at their last ratio and the whole of the local work); by default the fastest's. A
     client whose download and computing alone take longer than T* has γ_min and is still waited for: compression can't
     shorten them. Times are learnt (:class:`~fedlight.parts.time_model.TimeModel`); before any was seen everyone sends
     all. A deterministic stand-in for the control problem of FlexCom (Li et al. 2021), which no source at hand gives.
@@ -39,16 +42,22 @@ class TimeMatchedLevel:
         self.min_level = min_level
         self._quantile = quantile_of(target)
         self._model = TimeModel(forgetting)
+        self._peers = Peers()
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Learn whom to compare with."""
+        self._peers.meet(parts)
 
     def levels(
         self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], shares: Mapping[int, float]
     ) -> dict[int, float]:
         """Return γ_n for every client, under the coefficients learnt so far."""
+        peers = self._peers.of({client: ratios[client] for client in cohort})
 
         def seconds(client: int, level: float) -> float:
-            return self._model.predict_s(client, state.price(client, ratios[client], shares[client], level))
+            return self._model.predict_s(client, state.price(client, peers[client], shares.get(client, 1.0), level))
 
-        whole_s = {client: seconds(client, 1.0) for client in cohort}
+        whole_s = {client: seconds(client, 1.0) for client in peers}
         target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
         levels = {}
         for client in cohort:
@@ -65,11 +74,13 @@ class TimeMatchedLevel:
     def observe(self, reports: Sequence[Report]) -> None:
         """Learn how long clients take."""
         self._model.learn(reports)
+        self._peers.observe(reports)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time model."""
-        return {"time_model": self._model.state_dict()}
+        """Return the time model, and who was seen."""
+        return {"time_model": self._model.state_dict(), "peers": self._peers.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._model.load_state_dict(state["time_model"])
+        self._peers.load_state_dict(state["peers"])

@@ -10,7 +10,7 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from fedlight.core.slots import Compression
+from fedlight.core.slots import Compression, Part
 from fedlight.core.types import ClientTask, Report, RoundState, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.compression.level import TimeMatchedLevel
@@ -47,6 +47,11 @@ class TopK(Compression):
         self.level = level
         self.decay = decay
         self._mean_level = 1.0
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let levels learn whom a client is compared with."""
+        if isinstance(self.level, TimeMatchedLevel):
+            self.level.meet(parts)
 
     def levels(
         self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], shares: Mapping[int, float]

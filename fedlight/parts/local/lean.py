@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from fedlight.core.patch import patched
 from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
-from fedlight.core.slots import Local, LocalResult
+from fedlight.core.slots import Local, LocalResult, Part
 from fedlight.core.standin import NoTrainer
 from fedlight.core.types import ClientData, ClientTask, Report, RoundState
 from fedlight.errors import UnsupportedClientError
@@ -93,6 +93,10 @@ class LeanLoop(Local):
     def expect(self, expectation: Expectation) -> None:
         """Ask this of the optimizer and μ whenever a module is checked."""
         self._recipe.expect(expectation)
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let ``work`` get to know the algorithm's parts."""
+        self._recipe.meet(parts)
 
     def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
         """Return the share of the work that every client is asked for; 1 without ``work``."""

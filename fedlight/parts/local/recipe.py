@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from fedlight.core.patch import patched
+from fedlight.core.slots import Part
 from fedlight.core.types import ClientData, Report, RoundState
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.optimizers import RoundSchedule, scheduler_by_round, split_configured
@@ -109,6 +110,11 @@ class Recipe:
     def expect(self, expectation: Expectation) -> None:
         """Ask this of the optimizer and μ whenever a module is checked."""
         self._expectation = expectation
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let ``work`` get to know the algorithm's parts."""
+        if self.work is not None:
+            self.work.meet(parts)
 
     def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
         """Return the share of the work that every client is asked for."""

@@ -11,8 +11,10 @@ from typing import Any, final
 import numpy as np
 
 from fedlight.core.seeds import numpy_generator
+from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
+from fedlight.parts.peers import Peers
 from fedlight.parts.ratio.pace.pace import Target, quantile_of
 from fedlight.parts.time_model import TimeModel
 
@@ -21,6 +23,9 @@ _LEAST_SHARE = 1e-6  # rounds down to one step
 
 class LocalWork(ABC):
     """Which fraction of the local work is each client asked for?"""
+
+    def meet(self, parts: Mapping[str, Part]) -> None:  # noqa: B027 - draws don't care who the others are
+        """Get to know the algorithm's parts, by slot, once before the first round."""
 
     @abstractmethod
     def shares(
@@ -104,8 +109,9 @@ class TimeMatchedWork(LocalWork):
 
     share_n solves T_n(share) = T* for T_n(share) = T_n(0) + share · (T_n(1) - T_n(0)); T_n(0) is what it takes to send
     the model there and back, which less work can't shorten, and T* a quantile of T_n(1) over the clients sent off
-    together. Times are learnt (:class:`~fedlight.parts.time_model.TimeModel`); before any was seen everyone does the
-    whole work. How FedMP's comparison runs FedProx (recalled, not confirmed by a source).
+    together (where they come and go one by one: over all seen so far). Times are learnt
+    (:class:`~fedlight.parts.time_model.TimeModel`); before any was seen everyone does the whole work. How FedMP's
+    comparison runs FedProx (recalled, not confirmed by a source).
 
     Args:
         target: whose time is T*: ``fastest``, ``median``, ``slowest`` or a quantile in [0, 1].
@@ -118,16 +124,23 @@ class TimeMatchedWork(LocalWork):
     def __init__(self, target: Target = "fastest", forgetting: float = 0.9) -> None:
         self._quantile = quantile_of(target)
         self._model = TimeModel(forgetting)
+        self._peers = Peers()
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Learn whom to compare with."""
+        self._peers.meet(parts)
 
     def shares(
         self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float], num_passes: int
     ) -> dict[int, float]:
         """Return the shares under the coefficients learnt so far."""
-        works = {client: state.price(client, ratios[client]) for client in cohort}
+        peers = self._peers.of({client: ratios[client] for client in cohort})
+        works = {client: state.price(client, ratio) for client, ratio in peers.items()}
         whole_s = {client: self._model.predict_s(client, work) for client, work in works.items()}
         target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
         shares = {}
-        for client, work in works.items():
+        for client in cohort:
+            work = works[client]
             sending_s = self._model.predict_s(client, replace(work, macs=0.0))
             computing_s = whole_s[client] - sending_s
             fits = whole_s[client] <= target_s or computing_s <= 0
@@ -137,11 +150,13 @@ class TimeMatchedWork(LocalWork):
     def observe(self, reports: Sequence[Report]) -> None:
         """Learn how long clients take."""
         self._model.learn(reports)
+        self._peers.observe(reports)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the time model."""
-        return {"time_model": self._model.state_dict()}
+        """Return the time model, and who was seen."""
+        return {"time_model": self._model.state_dict(), "peers": self._peers.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._model.load_state_dict(state["time_model"])
+        self._peers.load_state_dict(state["peers"])

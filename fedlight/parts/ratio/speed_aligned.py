@@ -7,11 +7,11 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from fedlight.core.slots import Ratio
+from fedlight.core.slots import Part, Ratio, Schedule
 from fedlight.core.types import Report, RoundState, Work
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.fixed import check_ratio
-from fedlight.parts.ratio.pace import ConstantPace, Pace
+from fedlight.parts.ratio.pace import ConstantPace, Pace, Tempo
 from fedlight.parts.time_model import TimeModel
 
 
@@ -28,6 +28,10 @@ class SpeedAligned(Ratio):
     to end within ``hysteresis`` of T*, so noise in times doesn't redraw maps. Under a learned model a cohort in which
     nobody was ever seen (the first) gets ``start_ratio``, clients that were never seen in a later one are taken for the
     median of those that were.
+
+    Where the schedule doesn't send cohorts, but one client whenever another is back, T* is the quantile over the fleet
+    known so far: all clients whose times were observed (all that were ever sent off, under a known model). It is worked
+    out once per version of the model, at a cost that grows with the clients known.
 
     Args:
         pace: how fast rounds shall be; None: :class:`~fedlight.parts.ConstantPace`.
@@ -66,6 +70,14 @@ class SpeedAligned(Ratio):
         self._model = TimeModel(forgetting)
         self._ratios: dict[int, float] = {}
         self._metrics: dict[str, float] = {}
+        self._sends_cohorts = True
+        self._target: tuple[tuple[int, int], float] | None = None  # T* of (version, number of clients known)
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Learn from the schedule whether cohorts are sent, and let the pace get to know the parts."""
+        schedule = parts["schedule"]
+        self._sends_cohorts = not isinstance(schedule, Schedule) or schedule.sends_cohorts
+        self.pace.meet(parts)
 
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the ratio that brings every client to T*."""
@@ -74,8 +86,7 @@ class SpeedAligned(Ratio):
             return dict.fromkeys(cohort, min(self.start_ratio, self.max_ratio))
         if not cohort:
             return {}
-        level = min(tempo.level, self.max_ratio)
-        target_s = float(np.quantile([self._predict_s(state, client, level) for client in cohort], tempo.quantile))
+        target_s = self._target_s(state, cohort, tempo)
         chosen = {client: self._align(state, client, target_s) for client in cohort}
         self._ratios.update(chosen)
         self._metrics = {"ratio/target_s": target_s, "ratio/level": tempo.level, "ratio/quantile": tempo.quantile}
@@ -110,6 +121,20 @@ class SpeedAligned(Ratio):
         self._model.load_state_dict(state["model"])
         self._ratios = dict(state["ratios"])
         self._metrics = dict(state["metrics"])
+
+    def _target_s(self, state: RoundState, cohort: Sequence[int], tempo: Tempo) -> float:
+        """Return T* of the cohort, or of the fleet known so far."""
+        if self._sends_cohorts:
+            return self._quantile_s(state, cohort, tempo)
+        known = tuple({**self._ratios, **dict.fromkeys(cohort)}) if self._knows else self._model.clients
+        key = (state.round_idx, len(known))
+        if self._target is None or self._target[0] != key:
+            self._target = key, self._quantile_s(state, known, tempo)
+        return self._target[1]
+
+    def _quantile_s(self, state: RoundState, clients: Sequence[int], tempo: Tempo) -> float:
+        level = min(tempo.level, self.max_ratio)
+        return float(np.quantile([self._predict_s(state, client, level) for client in clients], tempo.quantile))
 
     def _predict_s(self, state: RoundState, client: int, ratio: float) -> float:
         return self._work_s(state, client, state.price(client, ratio))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from fedlight.core.slots import Ratio
+from fedlight.core.slots import Part, Ratio
 from fedlight.core.types import Report, RoundState
 from fedlight.parts.ratio.pace import Pace
 
@@ -22,6 +22,10 @@ class Unaligned(Ratio):
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let the pace get to know the algorithm's parts."""
+        self.pace.meet(parts)
 
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the level for every client."""

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from plain_async import play
-from plain_submodels import HIDDEN, LR, assert_equal, run, start, train
+from plain_submodels import HIDDEN, LR, assert_equal, run, seconds, start, train
 
 from fedlight.algorithms import FedAsync
 from fedlight.parts import Constant, Hinge, LeanLoop, Polynomial
@@ -32,7 +32,7 @@ def test_equals_plain_loops(staleness, by_hand):
         return {name: (1 - mix) * value + mix * local[name] for name, value in weights.items()}
 
     server = run(FedAsync(local=LeanLoop(epochs=EPOCHS), alpha=ALPHA, rho=RHO, staleness=staleness), rounds)
-    weights, came = play(rounds, 1, step, start(), EPOCHS)
+    weights, came = play(rounds, 1, start(), lambda client, begun, _: (seconds(client, HIDDEN, EPOCHS), begun), step)
     assert [[(r.client, r.staleness) for r in reports] for reports in server.order] == came
     assert_equal(server, weights)
     assert max(age for batch in came for _, age in batch) >= 3

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from plain_async import play
-from plain_submodels import HIDDEN, assert_equal, run, start, train
+from plain_submodels import HIDDEN, assert_equal, run, seconds, start, train
 
 from fedlight.algorithms import FedBuff
 
@@ -22,7 +22,7 @@ def test_equals_plain_loops(buffer):
         }
 
     server = run(FedBuff(buffer=buffer), rounds)
-    weights, came = play(rounds, buffer, step, start())
+    weights, came = play(rounds, buffer, start(), lambda client, begun, _: (seconds(client, HIDDEN), begun), step)
     assert [[(r.client, r.staleness) for r in reports] for reports in server.order] == came
     assert_equal(server, weights)
     assert max(age for batch in came for _, age in batch) >= 2

@@ -20,7 +20,9 @@ class StagnationPace(Pace):
     At ``end``, each further stagnation raises the quantile by ``quantile_step`` up to ``end_quantile``, so that at last
     slower clients set the pace and everyone trains (nearly) all of the model. The loss stagnates when for ``patience``
     rounds the round's mean ``train/loss``, weighted by examples, hasn't fallen by the fraction ``threshold`` below the
-    best since the last step. Rounds whose clients tell no loss don't count.
+    best since the last step. Rounds whose clients tell no loss don't count. Where the server doesn't wait, a round is
+    a few clients: with a ``window`` the mean is taken over so many updates, however many rounds they come in, and
+    ``patience`` counts windows.
 
     Args:
         start: first level, in [0, 1).
@@ -31,6 +33,7 @@ class StagnationPace(Pace):
         target: whose time is common at first: ``fastest``, ``median``, ``slowest``, or a quantile in [0, 1].
         end_quantile: whose time is common at last, at least that of ``target``; None: that of ``target``.
         quantile_step: how far a stagnation at ``end`` raises the quantile, > 0.
+        window: updates that make up one look at the loss, >= 1; a round ends a window that is full. None: one round.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class StagnationPace(Pace):
         target: Target = "fastest",
         end_quantile: float | None = None,
         quantile_step: float = 0.25,
+        window: int | None = None,
     ) -> None:
         self.start, self.end = check_ratio(start, "start"), check_ratio(end, "end")
         if self.end > self.start:
@@ -51,6 +55,8 @@ class StagnationPace(Pace):
             raise ConfigError(f"step={step} and quantile_step={quantile_step} must be above 0, or the pace never moves")
         if patience < 1:
             raise ConfigError(f"patience={patience} is no number of rounds: use 1 or more")
+        if window is not None and window < 1:
+            raise ConfigError(f"window={window} is no number of updates: use 1 or more, or leave it out for one round")
         if not 0.0 <= threshold < 1.0:
             raise ConfigError(f"threshold={threshold} is outside [0, 1): it is a fraction of the loss")
         quantile = quantile_of(target)
@@ -58,7 +64,9 @@ class StagnationPace(Pace):
         if self.end_quantile < quantile:
             raise ConfigError(f"end_quantile={end_quantile} is below target={target!r}: the quantile only rises")
         self.step, self.patience, self.threshold, self.quantile_step = step, patience, threshold, quantile_step
+        self.window = window
         self._tempo = Tempo(self.start, quantile)
+        self._losses: list[tuple[float, int]] = []  # of the window: loss, examples
         self._best: float | None = None
         self._idle = 0
 
@@ -69,9 +77,11 @@ class StagnationPace(Pace):
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Look whether the training loss still falls."""
         told = [report for report in reports if report.accepted and "train/loss" in report.metrics]
-        if not told:
+        self._losses += [(report.metrics["train/loss"], report.num_examples) for report in told]
+        if not told or len(self._losses) < (self.window or 1):
             return
-        loss = float(np.average([r.metrics["train/loss"] for r in told], weights=[r.num_examples for r in told]))
+        losses, sizes = zip(*self._losses, strict=True)
+        self._losses, loss = [], float(np.average(losses, weights=sizes))
         if self._best is None or loss < self._best - self.threshold * abs(self._best):
             self._best, self._idle = loss, 0
             return
@@ -82,12 +92,13 @@ class StagnationPace(Pace):
     def state_dict(self) -> dict[str, Any]:
         """Return level, quantile, and how long the loss has stood still."""
         tempo = {"level": self._tempo.level, "quantile": self._tempo.quantile}
-        return {**tempo, "best": self._best, "idle": self._idle}
+        return {**tempo, "best": self._best, "idle": self._idle, "losses": [list(one) for one in self._losses]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._tempo = Tempo(state["level"], state["quantile"])
         self._best, self._idle = state["best"], state["idle"]
+        self._losses = [(loss, size) for loss, size in state["losses"]]
 
     def _next(self) -> Tempo:
         level, quantile = self._tempo.level, self._tempo.quantile
