@@ -1,0 +1,105 @@
+"""Whole runs on a fleet that changes along all axes: they end, they repeat, and they resume bit for bit."""
+
+from itertools import pairwise
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from toy import Regressor, ToyData
+
+from fedlight.algorithms import FedBuff, FedLight
+from fedlight.core import Server
+from fedlight.errors import ConfigError
+from fedlight.fleet import (
+    BackgroundLoad,
+    ChangingFleet,
+    Daily,
+    DeviceClass,
+    DeviceFleet,
+    Drift,
+    Drops,
+    JoinLeave,
+    PartialWork,
+    SpeedStep,
+    TraceAvailability,
+)
+
+ALGORITHMS = {"waits": FedLight, "doesn't wait": lambda: FedBuff(buffer=2, concurrency=3)}
+
+
+def weather(**axes):
+    """Four clients whose jobs take about a second."""
+    devices = DeviceFleet([DeviceClass("fast", 1, 1e4, 1e4, 1e4, noise=0.1), DeviceClass("slow", 1, 5e3, 5e3, 5e3)])
+    return ChangingFleet(
+        devices,
+        **{
+            "availability": [Daily(0.7, day_s=9.0), JoinLeave(interval_s=4.0, leave=0.1)],
+            "connectivity": Drops(0.2),
+            "completeness": PartialWork(0.4, low=0.3),
+            "responsiveness": [Drift(2.0, link_std=0.1), BackgroundLoad(2.0), SpeedStep(6.0, clients=[1])],
+            **axes,
+        },
+    )
+
+
+class Diary(Callback):
+    """What every round did."""
+
+    def __init__(self):
+        self.lines = []
+
+    def on_train_epoch_end(self, trainer, server):
+        record = server.last_round
+        told = [(one.client, one.share, one.ratio, one.finish_s) for one in record.reports]
+        lost = [(job.client, job.lost_s, job.cause) for job in record.lost]
+        flying = [(job.client, job.finish_s) for job in record.in_flight]
+        self.lines.append((record.round_idx, record.end_s, told, lost, flying))
+
+
+def run(folder, rounds, algorithm, fleet=None, resume=None):
+    torch.manual_seed(0)
+    server, diary = Server(Regressor(), ALGORITHMS[algorithm](), fleet or weather(), seed=3), Diary()
+    trainer = pl.Trainer(
+        max_epochs=rounds,
+        accelerator="cpu",
+        default_root_dir=folder,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        callbacks=[diary],
+    )
+    trainer.fit(server, datamodule=ToyData(), ckpt_path=resume)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return server, diary.lines
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_run_in_all_weathers_resumes_bit_for_bit(algorithm, tmp_path):
+    straight, lines = run(tmp_path / "straight", 14, algorithm)
+    run(tmp_path / "halves", 6, algorithm)
+    resumed, later = run(tmp_path / "resumed", 14, algorithm, resume=tmp_path / "halves" / "last.ckpt")
+    assert later == lines[6:]
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters(), resumed.parameters(), strict=True))
+    causes = {cause for _, _, _, lost, _ in lines for _, _, cause in lost}
+    assert causes == {"left", "dropped"}
+    assert any(share < 1 for _, _, told, _, _ in lines for _, share, _, _ in told)
+    assert all(before[1] <= after[1] for before, after in pairwise(lines))
+
+
+def test_a_result_counts_only_if_its_client_is_still_up(tmp_path):
+    server, lines = run(tmp_path, 10, "waits")
+    fleet = server.fleet
+    for _, _, told, _, _ in lines:
+        for client, _, _, finish_s in told:
+            assert client in fleet.candidates(finish_s - 1e-9)
+
+
+def test_a_fleet_in_which_nobody_is_ever_up_is_refused(tmp_path):
+    path = tmp_path / "never.json"
+    path.write_text('{"1": {"active": [], "inactive": [], "finish_time": 20}}')
+    with pytest.raises(ConfigError, match=r"model\.fleet: no client of ChangingFleet is ever up"):
+        run(tmp_path / "run", 1, "waits", weather(availability=TraceAvailability(str(path))))
