@@ -86,7 +86,7 @@ def _significant(cell: Cell) -> str:
     if all(not _tests(variant) for variant in tested):
         return _sentence(
             f"nothing is tested: fewer than {MIN_PAIRS} seeds of any variant can be paired with "
-            f"{cell.baseline}'s; the numbers are first figures"
+            f"those of {cell.baseline}; the numbers are first figures"
         )
     lines = [f"{what}: {_list(cell, tested, index)}" for index, what in _columns(cell)]
     return _sentence(f"significant differences from {cell.baseline} – " + "; ".join(lines))

@@ -85,10 +85,19 @@ def _limits(config: Mapping[str, Any]) -> str:
     texts = [f"at most {trainer['max_epochs']}"] if trainer.get("max_epochs") not in (None, -1) else []
     callbacks = trainer.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
-        stop = value_at(callback, "init_args.stopping_threshold") if isinstance(callback, Mapping) else None
-        if stop is not None:
-            texts.append(f"until {value_at(callback, 'init_args.monitor')} is {stop:g}")
+        if isinstance(callback, Mapping):
+            texts += _stops(callback.get("init_args") or {})
     return ", ".join(texts)
+
+
+def _stops(arguments: Mapping[str, Any]) -> list[str]:
+    """Return when Lightning's EarlyStopping, or our StopAt, ends a run."""
+    threshold, seconds = arguments.get("stopping_threshold"), arguments.get("simulated_s")
+    texts = [] if threshold is None else [f"until {arguments.get('monitor')} is {threshold:g}"]
+    texts += [] if seconds is None else [f"until {seconds:g} simulated seconds"]
+    if arguments.get("target") is not None and arguments.get("metric") is not None:
+        texts.append(f"until {arguments['metric']} is {arguments['target']:g}")
+    return texts
 
 
 def variants(runs: Sequence[Run], baseline: str | None) -> list[tuple[str, str, str]]:

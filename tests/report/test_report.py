@@ -243,7 +243,7 @@ def test_old_and_foreign_runs_stand_side_by_side(tmp_path, capsys):
     assert captured.out == f"report: {tmp_path / 'out' / PAGE}\n"
     assert markdown(tmp_path / "out", "time")["FedPace"]["speed-up, to 80 %"] == "1.11×"
     text = Page((tmp_path / "out" / PAGE).read_text()).text
-    assert "Nothing is tested: fewer than 3 seeds of any variant can be paired with theirs's" in text
+    assert "Nothing is tested: fewer than 3 seeds of any variant can be paired with those of theirs" in text
     assert "Fewer than 3 seeds: nothing is tested, and nothing is marked." in text
     assert "val/accuracy over bytes Left out: not all runs have logged the bytes that they sent." in text
     assert f"fedlight fit --config {tmp_path / 'ours' / 'version_0' / 'config.yaml'}" in text
