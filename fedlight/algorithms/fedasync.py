@@ -12,7 +12,7 @@ from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import Uniform
 from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import PrefixOrder
-from fedlight.parts.local import LeanLoop, Proximal, TrainerLoop
+from fedlight.parts.local import LeanLoop, Proximal, RecipeLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
 from fedlight.parts.schedule import Buffered, Polynomial, Staleness
@@ -63,7 +63,7 @@ class FedAsync(Algorithm):
         rho: float = 0.005,
     ) -> None:
         loop = local or LeanLoop(epochs=1)
-        if not isinstance(loop, LeanLoop | TrainerLoop):
+        if not isinstance(loop, RecipeLoop):
             raise ConfigError(
                 f"local of FedAsync is {type(loop).__name__}, to which no proximal term can be added: "
                 "use LeanLoop or TrainerLoop"

@@ -12,7 +12,7 @@ from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
 from fedlight.parts.extraction import Channels
 from fedlight.parts.importance import PrefixOrder
-from fedlight.parts.local import LeanLoop, LocalWork, Proximal, TrainerLoop
+from fedlight.parts.local import LeanLoop, LocalWork, Proximal, RecipeLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
 from fedlight.parts.schedule import Synchronous
@@ -74,7 +74,7 @@ class FedNova(Algorithm):
         if mu != 0 and lr is None:
             raise ConfigError(f"mu={mu} of FedNova needs lr, the learning rate of the clients' SGD: set both")
         if mu != 0 or work is not None:
-            if not isinstance(loop, LeanLoop | TrainerLoop):
+            if not isinstance(loop, RecipeLoop):
                 raise ConfigError(
                     f"local of FedNova is {type(loop).__name__}: mu and work need LeanLoop or TrainerLoop"
                 )

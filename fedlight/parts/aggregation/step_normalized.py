@@ -14,7 +14,7 @@ from fedlight.core.slots import Aggregation, Part
 from fedlight.core.types import Job, Reduce, RoundState, State, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.scaling import mean_, summed
-from fedlight.parts.local import LeanLoop, TrainerLoop
+from fedlight.parts.local import RecipeLoop
 from fedlight.parts.sums import CoveredSum, TotalSum
 from fedlight.submodels.coverage import Coverage
 
@@ -55,7 +55,7 @@ class StepNormalized(Aggregation):
     def meet(self, parts: Mapping[str, Part]) -> None:
         """Have the local loop ask :meth:`expect` of the clients' optimizer."""
         local = parts["local"]
-        if isinstance(local, LeanLoop | TrainerLoop):
+        if isinstance(local, RecipeLoop):
             local.expect(self.expect)
 
     def expect(self, optimizer: Optimizer, mu: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, final
@@ -16,13 +15,14 @@ from torch.optim import Optimizer
 from fedlight.core.patch import patched
 from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
-from fedlight.core.slots import Local, LocalResult, Part
+from fedlight.core.slots import LocalResult
 from fedlight.core.standin import NoTrainer
-from fedlight.core.types import ClientData, ClientTask, Report, RoundState
+from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
 from fedlight.parts.local.proximal import Proximal
-from fedlight.parts.local.recipe import Expectation, Fill, Recipe
+from fedlight.parts.local.recipe import Fill, Recipe
+from fedlight.parts.local.recipe_loop import RecipeLoop
 from fedlight.parts.local.refusals import refuse_overridden, refuse_untrainable
 from fedlight.parts.local.smoothing import SmoothedLabels, smoothed_labels
 from fedlight.parts.local.steps import StepWatch
@@ -32,7 +32,7 @@ _NO_TRAINER = "LeanLoop has no Trainer: use fedlight.parts.local.TrainerLoop, or
 
 
 @final
-class LeanLoop(Local):
+class LeanLoop(RecipeLoop):
     """Trains a LightningModule by its own hooks, without the cost of a Trainer per client.
 
     Calls ``configure_optimizers``, ``training_step`` and every hook of a batch in Lightning's order, catches
@@ -69,7 +69,7 @@ class LeanLoop(Local):
         proximal: Proximal | None = None,
         work: LocalWork | None = None,
     ) -> None:
-        self._recipe = Recipe(
+        self.recipe = Recipe(
             epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits, label_smoothing, proximal, work
         )
 
@@ -77,58 +77,11 @@ class LeanLoop(Local):
         """Raise UnsupportedClientError, with the hook's name, if the module needs what only a Trainer does."""
         refuse_untrainable(module)
         refuse_overridden(module)
-        self._recipe.check(module, NoTrainer(type(module).__name__, _NO_TRAINER))
-
-    @property
-    def work(self) -> LocalWork | None:
-        """Who is asked for less than the whole."""
-        return self._recipe.work
-
-    def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> LeanLoop:
-        """Return a copy with these; raises ConfigError where the loop has its own."""
-        loop = copy.copy(self)
-        loop._recipe = self._recipe.with_terms(proximal, work)
-        return loop
-
-    def expect(self, expectation: Expectation) -> None:
-        """Ask this of the optimizer and μ whenever a module is checked."""
-        self._recipe.expect(expectation)
-
-    def meet(self, parts: Mapping[str, Part]) -> None:
-        """Let ``work`` get to know the algorithm's parts."""
-        self._recipe.meet(parts)
-
-    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
-        """Return the share of the work that every client is asked for; 1 without ``work``."""
-        return self._recipe.shares(state, cohort, ratios)
-
-    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
-        """Let μ adapt and times be learnt."""
-        self._recipe.observe(reports)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the proximal term and the work remember."""
-        return self._recipe.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
-        self._recipe.load_state_dict(state)
-
-    def metrics(self) -> dict[str, float]:
-        """Return ``local/mu`` where μ adapts."""
-        return self._recipe.metrics()
-
-    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
-        """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
-        return self._recipe.num_examples(data, share)
-
-    def lr_factor(self, round_idx: int) -> float:
-        """Return the factor that the learning-rate schedule gives for this round."""
-        return self._recipe.lr_factor(round_idx)
+        self.recipe.check(module, NoTrainer(type(module).__name__, _NO_TRAINER))
 
     def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
         """Train ``module`` in place."""
-        recipe, records, watch = self._recipe, Records(), StepWatch(module, task, self._recipe.mu)
+        recipe, records, watch = self.recipe, Records(), StepWatch(module, task, self.recipe.mu)
         trainer = NoTrainer(type(module).__name__, _NO_TRAINER)
         with ExitStack() as lent:
             lent.enter_context(patched(module, log=records.log, _trainer=trainer))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
 
@@ -20,13 +20,14 @@ from torch.optim import Optimizer
 from fedlight.core.patch import patched
 from fedlight.core.records import Records
 from fedlight.core.seeds import torch_generator
-from fedlight.core.slots import Local, LocalResult, Part
+from fedlight.core.slots import LocalResult
 from fedlight.core.standin import NoTrainer
-from fedlight.core.types import ClientData, ClientTask, Report, RoundState
+from fedlight.core.types import ClientData, ClientTask
 from fedlight.errors import ConfigError, UnsupportedClientError
 from fedlight.parts.local.logits import LogitMask, masked_logits
 from fedlight.parts.local.proximal import Proximal
-from fedlight.parts.local.recipe import Expectation, Fill, Recipe
+from fedlight.parts.local.recipe import Fill, Recipe
+from fedlight.parts.local.recipe_loop import RecipeLoop
 from fedlight.parts.local.refusals import refuse_untrainable
 from fedlight.parts.local.smoothing import SmoothedLabels, smoothed_labels
 from fedlight.parts.local.steps import StepWatch
@@ -41,7 +42,7 @@ _SET_HERE = frozenset(
 
 
 @final
-class TrainerLoop(Local):
+class TrainerLoop(RecipeLoop):
     """Trains a LightningModule by a Trainer per client and round, for modules that need one.
 
     Honours what :class:`LeanLoop` refuses: manual optimisation, hooks of an epoch or a fit, callbacks. It gives the
@@ -78,7 +79,7 @@ class TrainerLoop(Local):
         work: LocalWork | None = None,
         trainer_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        self._recipe = Recipe(
+        self.recipe = Recipe(
             epochs, steps, optimizer, lr_scheduler, gradient_clip_norm, masked_logits, label_smoothing, proximal, work
         )
         self._trainer_kwargs = dict(trainer_kwargs or {})
@@ -94,64 +95,17 @@ class TrainerLoop(Local):
         name = type(module).__name__
         if module.automatic_optimization:
             reason = "configure_optimizers is called once before there is a Trainer, to learn the schedule by round"
-            self._recipe.check(module, NoTrainer(name, reason))
+            self.recipe.check(module, NoTrainer(name, reason))
             return
         for argument in ("optimizer", "lr_scheduler", "gradient_clip_norm"):
-            if getattr(self._recipe, argument) is not None:
+            if getattr(self.recipe, argument) is not None:
                 raise UnsupportedClientError(
                     f"{name} optimises manually, so {argument} of TrainerLoop has no effect: leave it out"
                 )
 
-    @property
-    def work(self) -> LocalWork | None:
-        """Who is asked for less than the whole."""
-        return self._recipe.work
-
-    def with_terms(self, proximal: Proximal | None, work: LocalWork | None) -> TrainerLoop:
-        """Return a copy with these; raises ConfigError where the loop has its own."""
-        loop = copy.copy(self)
-        loop._recipe = self._recipe.with_terms(proximal, work)
-        return loop
-
-    def expect(self, expectation: Expectation) -> None:
-        """Ask this of the optimizer and μ whenever a module is checked."""
-        self._recipe.expect(expectation)
-
-    def meet(self, parts: Mapping[str, Part]) -> None:
-        """Let ``work`` get to know the algorithm's parts."""
-        self._recipe.meet(parts)
-
-    def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
-        """Return the share of the work that every client is asked for; 1 without ``work``."""
-        return self._recipe.shares(state, cohort, ratios)
-
-    def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
-        """Let μ adapt and times be learnt."""
-        self._recipe.observe(reports)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the proximal term and the work remember."""
-        return self._recipe.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
-        self._recipe.load_state_dict(state)
-
-    def metrics(self) -> dict[str, float]:
-        """Return ``local/mu`` where μ adapts."""
-        return self._recipe.metrics()
-
-    def num_examples(self, data: ClientData, share: float = 1.0) -> int:
-        """Return how many examples one round goes through: epochs · n, or steps · n / batches per epoch."""
-        return self._recipe.num_examples(data, share)
-
-    def lr_factor(self, round_idx: int) -> float:
-        """Return the factor that the learning-rate schedule gives for this round."""
-        return self._recipe.lr_factor(round_idx)
-
     def fit(self, module: pl.LightningModule, data: ClientData, task: ClientTask) -> LocalResult:
         """Train ``module`` in place."""
-        recipe, records, watch = self._recipe, Records(then=module.log), StepWatch(module, task, self._recipe.mu)
+        recipe, records, watch = self.recipe, Records(then=module.log), StepWatch(module, task, self.recipe.mu)
         device = next(module.parameters()).device
         configure = module.configure_optimizers
 
@@ -201,7 +155,7 @@ class TrainerLoop(Local):
             enable_checkpointing=False,
             max_epochs=max_epochs,
             max_steps=-1 if max_steps is None else max_steps,
-            gradient_clip_val=self._recipe.gradient_clip_norm,
+            gradient_clip_val=self.recipe.gradient_clip_norm,
             gradient_clip_algorithm="norm",
             use_distributed_sampler=False,
         )
