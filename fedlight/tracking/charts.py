@@ -115,10 +115,11 @@ def _finish(axes: Axes) -> np.ndarray:
 
 
 def _names(classes: np.ndarray) -> list[str]:
-    """Return the device classes to colour, the most frequent first; those beyond the palette are ``other``."""
+    """Return the device classes to colour, by name; beyond the palette the rarest are ``other``."""
     names, counts = np.unique(classes, return_counts=True)
-    ordered = [str(name) for name in names[np.argsort(-counts, kind="stable")]]
-    return ordered if len(ordered) <= MAX_CLASSES else [*ordered[: MAX_CLASSES - 1], "other"]
+    if len(names) <= MAX_CLASSES:
+        return [str(name) for name in names]
+    return [*sorted(str(name) for name in names[np.argsort(-counts, kind="stable")[: MAX_CLASSES - 1]]), "other"]
 
 
 def _grouped(classes: np.ndarray, names: list[str]) -> np.ndarray:

@@ -41,7 +41,8 @@ def draw_timeline(
 
     One row per client: download, computation, upload, waiting (up, without a job), offline; colours mix where more
     than one falls into a pixel. Lost jobs are marked at the moment of their loss, aggregations are vertical lines.
-    Of more than ``max_clients`` clients a sample over all speeds is shown; below the rows, what all clients do.
+    Of more than ``max_clients`` clients a sample, over all speeds, of those that have jobs is shown; below the rows,
+    what all clients do.
 
     Args:
         jobs: jobs of the run, those that are still at work included.
@@ -54,8 +55,10 @@ def draw_timeline(
     """
     if not span[1] > span[0]:
         return None
-    jobs = jobs[(jobs["event_s"] > span[0]) & (jobs["dispatched_s"] <= span[1])]
-    rows = choose_rows(jobs, num_clients, device, max_clients)
+    shown = jobs[(jobs["event_s"] > span[0]) & (jobs["dispatched_s"] <= span[1])]
+    clients = np.arange(num_clients) if num_clients <= max_clients else np.unique(shown["client"])
+    rows = choose_rows(clients, jobs, device, max_clients)
+    jobs = shown
     ascending = np.sort(rows)
     activity = measure(jobs, ascending, span, num_clients, candidates, _NUM_BINS)
     place = np.searchsorted(ascending, rows)
@@ -82,21 +85,20 @@ def draw_timeline(
     return pixels_of(figure)
 
 
-def choose_rows(jobs: Jobs, num_clients: int, device: Callable[[int], str], max_clients: int) -> Ints:
-    """Return the clients to show, those of one device class together, fast classes and clients first.
+def choose_rows(clients: Ints, jobs: Jobs, device: Callable[[int], str], max_clients: int) -> Ints:
+    """Return clients in the order of rows: those of one device class together, fast classes and clients first.
 
-    All of a small fleet; of a larger one those that have jobs; of too many of these every n-th in that order.
+    How fast they are is the mean time of their jobs over the run. Of too many clients every n-th in that order.
     """
     present, index = np.unique(jobs["client"], return_inverse=True)
     total_s = sum(jobs[f"{phase}_s"] for phase in PHASES)
     own_s = np.bincount(index, weights=total_s) / np.bincount(index) if len(jobs) else np.zeros(0)
     seconds = dict(zip(present.tolist(), own_s.tolist(), strict=True))
-    clients = range(num_clients) if num_clients <= max_clients else present.tolist()
     of_class: dict[str, list[float]] = {}
-    for client in clients:
+    for client in clients.tolist():
         of_class.setdefault(device(client), []).append(seconds.get(client, np.inf))
     pace = {name: float(np.median(values)) for name, values in of_class.items()}
-    ordered = sorted(clients, key=lambda n: (pace[device(n)], device(n), seconds.get(n, np.inf), n))
+    ordered = sorted(clients.tolist(), key=lambda n: (pace[device(n)], device(n), seconds.get(n, np.inf), n))
     chosen = np.array(ordered, dtype=np.int64)
     if len(chosen) > max_clients:
         chosen = chosen[np.linspace(0, len(chosen) - 1, max_clients).round().astype(np.int64)]
