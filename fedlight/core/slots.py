@@ -190,10 +190,7 @@ class Local(Part):
         """Raise :class:`~fedlight.errors.UnsupportedClientError` if this loop can't honour the module."""
 
     def shares(self, state: RoundState, cohort: Sequence[int], ratios: Mapping[int, float]) -> dict[int, float]:
-        """Return the fraction in [0, 1] of the local work that every client is asked for.
-
-        A client with 0 is dropped: it isn't sent off, and the round doesn't wait for it.
-        """
+        """Return the fraction in [0, 1] of the local work that every client is asked for; at 0 it isn't sent off."""
         return dict.fromkeys(cohort, 1.0)
 
     @abstractmethod
@@ -240,10 +237,7 @@ class NormPolicy(Part):
         """Set up a client's module for training, in place."""
 
     def rank(self, job: Job) -> float:
-        """Return a number below infinity: of a round's accepted updates those of the lowest have their buffers merged.
-
-        The same for all: all are merged.
-        """
+        """Return a finite number: of a round's accepted updates those of the lowest have their float buffers merged."""
         return 0.0
 
     @abstractmethod
