@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
-from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Schedule, Selection
+from fedlight.core.schedule import Schedule
+from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression

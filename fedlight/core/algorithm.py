@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedlight.core.download import Download, GlobalModel
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import (
     Aggregation,
     Compression,
@@ -14,7 +15,6 @@ from fedlight.core.slots import (
     NoServerUpdate,
     Part,
     Ratio,
-    Schedule,
     Selection,
     ServerUpdate,
 )

@@ -6,7 +6,7 @@ An implementation is final and fills the abstract methods; the hooks that do not
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import lightning.pytorch as pl
@@ -29,7 +29,6 @@ from fedlight.submodels.coverage import Coverage
 from fedlight.submodels.structure import Cost
 
 if TYPE_CHECKING:
-    from fedlight.core.clock import Clock
     from fedlight.core.coalitions import Coalitions
 
 
@@ -45,6 +44,9 @@ class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
         Raises:
             ConfigError: a part that this one works with is of another kind.
         """
+
+    def forget(self, clients: Sequence[int]) -> None:  # noqa: B027 - most parts keep nothing of single clients
+        """Drop what is kept of clients that have expired (``model.state_ttl_s``): should they return, they are new."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a restart: tensors and plain values only."""
@@ -362,36 +364,3 @@ class NoServerUpdate(ServerUpdate):
     ) -> State:
         """Return ``weights``."""
         return weights
-
-
-class Schedule(Part):
-    """When does the server move?"""
-
-    sends_cohorts: bool = True
-    """Whether clients are sent off together and train side by side. Where they aren't, parts that compare a client with
-    its cohort compare it with all that have been seen."""
-
-    @abstractmethod
-    def check(self, num_clients: int) -> None:
-        """Raise :class:`~fedlight.errors.ConfigError` if it can't run with so many clients."""
-
-    def check_times(self, quickest_s: Iterable[float]) -> None:
-        """Raise ConfigError if nobody can be back in time.
-
-        ``quickest_s``: seconds that every client is expected to need for the least that it may be sent; empty where the
-        fleet doesn't tell.
-        """
-
-    @abstractmethod
-    def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
-        """Let simulated time run until the server should aggregate; return the finished jobs in order of return.
-
-        ``dispatch(n)`` selects n clients that are up and not at work, sends them off at ``clock.now_s`` and returns how
-        many it has sent. Where nobody is at work and nobody is up it first lets time run until somebody comes; if
-        nobody ever does, it sends nobody, and the run ends after this round. A round may end with no job at all: then
-        the global model stays as it is.
-        """
-
-    def discount(self, staleness: int) -> float:
-        """Return the factor in (0, 1] on the weight of an update that is so many versions of the model old."""
-        return 1.0

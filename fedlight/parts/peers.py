@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-from fedlight.core.slots import Part, Schedule
+from fedlight.core.schedule import Schedule
+from fedlight.core.slots import Part
 from fedlight.core.types import Report
 
 
@@ -33,6 +34,11 @@ class Peers:
     def of(self, ratios: Mapping[int, float]) -> dict[int, float]:
         """Return ratios by client: of these, and of those seen before."""
         return {**self._seen, **ratios}
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop who has expired."""
+        for client in clients:
+            self._seen.pop(client, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return who has been seen."""

@@ -12,7 +12,8 @@ from fedlight.core import Algorithm, Server
 from fedlight.core.clock import Clock
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
-from fedlight.core.slots import Compression, Schedule
+from fedlight.core.schedule import Schedule
+from fedlight.core.slots import Compression
 from fedlight.core.types import Job, Timing, Update, Work
 from fedlight.parts import LeanLoop, Proximal, Stragglers, TopK
 from fedlight.submodels.coverage import ChannelCoverage, MaskCoverage

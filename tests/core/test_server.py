@@ -12,7 +12,7 @@ from toy import SIZES, Regressor, ToyData, ToyFleet
 
 from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm, Server
-from fedlight.core.slots import Schedule
+from fedlight.core.schedule import Schedule
 from fedlight.errors import CheckpointError, ConfigError, UnsupportedClientError
 from fedlight.parts import ClientStatistic, Fixed, LeanLoop, Magnitude, RandomChoice, Weights
 

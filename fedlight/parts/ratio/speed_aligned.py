@@ -7,7 +7,8 @@ from typing import Any, Literal, final
 
 import numpy as np
 
-from fedlight.core.slots import Part, Ratio, Schedule
+from fedlight.core.schedule import Schedule
+from fedlight.core.slots import Part, Ratio
 from fedlight.core.types import Report, RoundState, Work
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.fixed import check_ratio

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, final
 
 from fedlight.core.clock import Clock
-from fedlight.core.slots import Schedule
+from fedlight.core.schedule import Schedule
 from fedlight.core.types import Job
 from fedlight.errors import ConfigError
 from fedlight.parts.schedule.late import Late, LateResults
