@@ -39,6 +39,7 @@ def write_checkpoint(server: Server) -> dict[str, Any]:
         "fleet": server.fleet.state_dict(),
         "clock": server.clock.state_dict(),
         "memory": server.memory.state_dict(),
+        "expiry": server.expiry.state_dict(),
         "config": server.run_config,
     }
 
@@ -79,6 +80,7 @@ def read_checkpoint(server: Server, checkpoint: Mapping[str, Any]) -> None:
     _restore("fleet", server.fleet, saved["fleet"])
     server.clock.load_state_dict(saved["clock"], server.plan.structure)
     server.memory.load_state_dict(saved["memory"])
+    server.expiry.load_state_dict(saved.get("expiry", {"heard_s": {}}))
     server.round_idx = saved["round_idx"]
     server.contributions = dict(saved.get("contributions", {}))
 

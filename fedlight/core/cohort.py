@@ -260,6 +260,7 @@ def _reports(
                 dispatched_s=job.dispatched_s,
                 staleness=state.round_idx - job.round_idx,
                 energy_j=job.energy_j,
+                device=job.device,
             )
         )
     return reports

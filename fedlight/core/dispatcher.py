@@ -138,6 +138,7 @@ class Dispatcher:
             level=level,
             repeat=departure.repeat,
             energy_j=self._fleet.energy_j(client, work),
+            device=self._fleet.device(client),
         )
         if fate.lost_s is not None and fate.lost_s < job.finish_s:
             job.lost_s, job.cause = fate.lost_s, fate.cause

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -41,6 +41,11 @@ class ClientMemory:
             for name, value in update.memory.items()
         }
         self._written[job.client] = self._of[job.client]
+
+    def forget(self, clients: Iterable[int]) -> None:
+        """Drop what these clients kept."""
+        for client in clients:
+            self._of.pop(client, None)
 
     def share(self, processes: Processes) -> None:
         """Tell all processes what each has stored since the last time."""

@@ -19,6 +19,7 @@ from fedlight.core.cohort import Cohort
 from fedlight.core.desk import ServerDesk
 from fedlight.core.dispatcher import Dispatcher
 from fedlight.core.evaluation import call_hook, example_call, lend_hooks, refuse_unheard, run_forward
+from fedlight.core.expiry import Expiry
 from fedlight.core.fleet import Fleet
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
@@ -57,12 +58,15 @@ class Server(pl.LightningModule):
         init_weights: checkpoint or state dict to start from; read when the first fit or evaluation begins, and not at
             all where a checkpoint is loaded, so a run resumes without it.
         seed: every random draw of the run derives from it.
+        state_ttl_s: simulated seconds without an update after which what is kept of a client (its contribution and
+            memory, what parts have learnt of it) is dropped, > 0; None: never.
 
     Attributes:
         plan: index maps of the client's architecture; known after ``setup``.
         clock: simulated time and the jobs in flight.
         contributions: the last contribution score of every client that ever had one.
         memory: what clients keep from round to round.
+        expiry: who has been silent for too long.
         last_round: record of the round that has just ended.
         run_config: the run's configuration as YAML, carried in checkpoints.
     """
@@ -79,6 +83,7 @@ class Server(pl.LightningModule):
         protect: list[str] | None = None,
         init_weights: str | None = None,
         seed: int = 0,
+        state_ttl_s: float | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -92,6 +97,7 @@ class Server(pl.LightningModule):
         self.round_idx = 0
         self.clock = Clock()
         self.memory = ClientMemory()
+        self.expiry = Expiry(state_ttl_s)
         self._desk: ServerDesk | None = None
         self.contributions: dict[int, float] = {}
         self.last_round: RoundRecord | None = None
@@ -161,6 +167,7 @@ class Server(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """Run one communication round."""
         started = time.perf_counter()
+        self._forget(self.expiry.expired(self.clock.now_s, self.clock.busy))
         state = self.round_state()
         finished = self._advance(state)
         aggregate, reports = self._cohort.aggregate(state, finished, self.device)
@@ -171,6 +178,7 @@ class Server(pl.LightningModule):
         parts = self.algorithm
         for part in (parts.selection, parts.ratio, parts.local, parts.compression):
             part.observe(state, reports)
+        self.expiry.hear(reports)
         self._record(state, finished, reports, time.perf_counter() - started)
         self.round_idx += 1
 
@@ -228,6 +236,7 @@ class Server(pl.LightningModule):
             price=self._dispatcher.price,
             desk=self._desk,
             contributions=dict(self.contributions),
+            device=self.fleet.device,
             expected_s=lambda client, work: self.fleet.expected_timing(client, work, self.clock.now_s).total_s,
         )
 
@@ -252,6 +261,15 @@ class Server(pl.LightningModule):
                 f"work), the model stays as it is (told once; {tags.EMPTY_ROUND} counts such rounds)"
             )
         return finished
+
+    def _forget(self, clients: Sequence[int]) -> None:
+        """Drop what is kept of clients that have expired."""
+        if clients:
+            self.memory.forget(clients)
+            for client in clients:
+                self.contributions.pop(client, None)
+            for part in self.algorithm.slots().values():
+                part.forget(clients)
 
     def _step(self, aggregate: State) -> None:
         """Step the server optimizer on minus the aggregate; buffers take their part of it directly.

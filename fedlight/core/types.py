@@ -240,6 +240,7 @@ class Job:
         lost_s: simulated time at which the client or its connection is gone; None if the result comes back.
         cause: why it is lost, one word; empty if it isn't.
         energy_j: joules that it takes, 0 where the fleet doesn't know.
+        device: name of the client's device class.
     """
 
     client: int
@@ -256,6 +257,7 @@ class Job:
     lost_s: float | None = None
     cause: str = ""
     energy_j: float = 0.0
+    device: str = ""
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -279,6 +281,10 @@ class Job:
         return self.energy_j * (min(1.0, (self.event_s - self.dispatched_s) / total_s) if total_s > 0 else 1.0)
 
 
+def _no_class(client: int) -> str:
+    return ""
+
+
 def _unknown_s(client: int, work: Work) -> float:
     raise ConfigError("nobody knows how long work takes here: let the cost model be learned, not known")
 
@@ -299,6 +305,7 @@ class RoundState:
         desk: the server's own data at work; None where it holds none.
         expected_s: (client, work) to the seconds that the fleet's simulation expects, without a round's noise. No real
             server has it: it is for cost models that are called ``known``.
+        device: client to the name of its device class, which it tells as it registers; empty where there are none.
     """
 
     round_idx: int
@@ -311,6 +318,7 @@ class RoundState:
     contributions: Mapping[int, float] = field(default_factory=dict)
     desk: ServerDesk | None = None
     expected_s: Callable[[int, Work], float] = _unknown_s
+    device: Callable[[int], str] = _no_class
 
 
 @dataclass(frozen=True)
@@ -336,6 +344,7 @@ class Report:
         dispatched_s: simulated time at which it was sent off.
         staleness: versions by which the model had moved on when it came back.
         energy_j: joules that it took, 0 where the fleet doesn't know.
+        device: name of the client's device class.
     """
 
     client: int
@@ -356,3 +365,4 @@ class Report:
     dispatched_s: float = 0.0
     staleness: int = 0
     energy_j: float = 0.0
+    device: str = ""

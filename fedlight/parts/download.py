@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -61,6 +61,11 @@ class SparseRewards(Download):
                 name: value + reward[name].to(value) if name in reward else value.clone()
                 for name, value in self.weights(state, client).items()
             }
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop these clients' models: they begin with the global one."""
+        for client in clients:
+            self._models.pop(client, None)
 
     def metrics(self) -> dict[str, float]:
         """Return the least and the mean share of the aggregate that clients of the round were given."""

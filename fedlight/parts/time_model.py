@@ -27,8 +27,8 @@ class TimeModel:
     always does the same work shows one point of its line only: the fixed part is therefore pulled to the median of the
     other clients, with the weight of half an observation. Neither coefficient is let below zero.
 
-    A client that was never seen takes the median coefficients of the others. State is kept for clients seen only:
-    18 numbers each.
+    A client that was never seen, one that has just joined say, takes the median coefficients of those of its device
+    class, or of all where none of them was seen. State is kept for clients seen only: 18 numbers and a name each.
 
     Args:
         forgetting: weight of an observation after one more of the same client, in (0, 1]; 0.9 remembers some ten.
@@ -44,6 +44,8 @@ class TimeModel:
         self._moments = np.zeros((0, 3, _MOMENTS))
         self._prior = np.zeros((3, 2))  # (fixed, slope) of the median client
         self._lines: Floats | None = None
+        self._devices: list[str] = []  # device class by row
+        self._of_class: dict[str, Floats] = {}  # median coefficients
 
     def __len__(self) -> int:
         """Number of clients seen."""
@@ -54,10 +56,18 @@ class TimeModel:
         """Clients seen, in the order in which they first came back."""
         return tuple(self._row)
 
-    def observe(self, clients: Sequence[int], works: Sequence[Work], timings: Sequence[Timing]) -> None:
-        """Take in how long clients took for what (a client may come more than once)."""
+    def observe(
+        self,
+        clients: Sequence[int],
+        works: Sequence[Work],
+        timings: Sequence[Timing],
+        devices: Sequence[str] | None = None,
+    ) -> None:
+        """Take in how long clients took for what (a client may come more than once), and their device classes."""
+        told = dict(zip(clients, devices, strict=True)) if devices is not None else {}
         new = [client for client in dict.fromkeys(clients) if client not in self._row]
         self._row.update({client: len(self._row) + index for index, client in enumerate(new)})
+        self._devices += [told.get(client, "") for client in new]
         self._moments = np.concatenate([self._moments, np.zeros((len(new), 3, _MOMENTS))])
         for client, work, timing in zip(clients, works, timings, strict=True):
             x, y = _amounts(work), np.array([timing.download_s, timing.compute_s, timing.upload_s])
@@ -74,17 +84,27 @@ class TimeModel:
             [report.client for report in reports],
             [report.work for report in reports],
             [report.timing for report in reports],
+            [report.device for report in reports],
         )
 
-    def predict_s(self, client: int, work: Work) -> float:
-        """Return the seconds that a client takes for this work; 0 while no client was ever seen."""
-        fixed, slope = self._line(client).T
+    def predict_s(self, client: int, work: Work, device: str = "") -> float:
+        """Return the seconds that a client of this class takes for this work; 0 while no client was ever seen."""
+        fixed, slope = self._line(client, device).T
         return float((fixed + slope * _amounts(work)).sum())
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop what was learnt of these clients."""
+        stay = [client for client in self._row if client not in set(clients)]
+        rows = [self._row[client] for client in stay]
+        self._moments, self._devices = self._moments[rows], [self._devices[row] for row in rows]
+        self._row = {client: row for row, client in enumerate(stay)}
+        self._lines = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learnt of every client seen."""
         return {
             "clients": torch.tensor(list(self._row), dtype=torch.int64),
+            "devices": list(self._devices),
             "moments": torch.from_numpy(self._moments.copy()),
             "prior": torch.from_numpy(self._prior.copy()),
         }
@@ -94,15 +114,20 @@ class TimeModel:
         self._row = {client: row for row, client in enumerate(state["clients"].tolist())}
         self._moments = state["moments"].numpy().copy()
         self._prior = state["prior"].numpy().copy()
+        # What an older version didn't write is not known.
+        self._devices = list(state.get("devices", [""] * len(self._row)))
         self._lines = None
 
-    def _line(self, client: int) -> Floats:
-        if client not in self._row:
-            return self._prior
+    def _line(self, client: int, device: str) -> Floats:
         if self._lines is None:
-            self._lines = _fit(self._moments, self._prior[:, 0])
-        line: Floats = self._lines[self._row[client]]
-        return line
+            self._lines, self._of_class = _fit(self._moments, self._prior[:, 0]), {}
+        if client in self._row:
+            line: Floats = self._lines[self._row[client]]
+            return line
+        if device not in self._of_class:
+            rows = [row for row, name in enumerate(self._devices) if name == device]
+            self._of_class[device] = np.median(self._lines[rows], axis=0) if device and rows else self._prior
+        return self._of_class[device]
 
     def _refit(self) -> None:
         """Fit all lines by the prior so far, and take their median for the next prior."""

@@ -55,7 +55,8 @@ class TimeMatchedLevel:
         peers = self._peers.of({client: ratios[client] for client in cohort})
 
         def seconds(client: int, level: float) -> float:
-            return self._model.predict_s(client, state.price(client, peers[client], shares.get(client, 1.0), level))
+            work = state.price(client, peers[client], shares.get(client, 1.0), level)
+            return self._model.predict_s(client, work, state.device(client))
 
         whole_s = {client: seconds(client, 1.0) for client in peers}
         target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
@@ -75,6 +76,11 @@ class TimeMatchedLevel:
         """Learn how long clients take."""
         self._model.learn(reports)
         self._peers.observe(reports)
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop times."""
+        self._model.forget(clients)
+        self._peers.forget(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time model, and who was seen."""

@@ -87,6 +87,11 @@ class TopK(Compression):
         if reports:
             self._mean_level = math.fsum(report.level for report in reports) / len(reports)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop times, where levels depend on them."""
+        if isinstance(self.level, TimeMatchedLevel):
+            self.level.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the levels depend on."""
         return self.level.state_dict() if isinstance(self.level, TimeMatchedLevel) else {}

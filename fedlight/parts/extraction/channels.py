@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import numpy as np
@@ -117,6 +117,11 @@ class Channels(Extraction):
         if client not in self._maps:
             return None
         return ChannelCoverage(plan.structure, unpack_bits(self._maps[client][1], plan.num_units, "units"))
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop these clients' maps."""
+        for client in clients:
+            self._maps.pop(client, None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return every client's ratio and map, one bit per unit."""

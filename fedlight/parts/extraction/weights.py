@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import numpy as np
@@ -124,9 +124,7 @@ class Weights(Extraction):
         self._clients[client], self._maps[key] = (ratio, key), self._bits[key]
         self._users.update((key,))
         if old is not None:
-            self._users[old] -= 1
-            if not self._users[old]:
-                del self._users[old], self._maps[old]
+            self._release(old)
         return self._coverage(key, state, masks)
 
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
@@ -134,6 +132,12 @@ class Weights(Extraction):
         if client not in self._clients:
             return None
         return MaskCoverage(plan.structure, unpack_masks(self._maps[self._clients[client][1]], plan))
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop these clients' maps."""
+        for client in clients:
+            if client in self._clients:
+                self._release(self._clients.pop(client)[1])
 
     def state_dict(self) -> dict[str, Any]:
         """Return the distinct masks in use, one bit per weight, who has which, and the layers' mean scores."""
@@ -144,6 +148,12 @@ class Weights(Extraction):
         self._maps, self._clients, self._means = dict(state["maps"]), dict(state["clients"]), dict(state["means"])
         self._users = Counter(key for _, key in self._clients.values())
         self._round_idx, self._drawn, self._bits, self._shared = -1, {}, {}, {}
+
+    def _release(self, key: str) -> None:
+        """Let go of a map for one client, and of the map itself with its last."""
+        self._users[key] -= 1
+        if not self._users[key]:
+            del self._users[key], self._maps[key]
 
     def _coverage(self, key: str, state: RoundState, masks: Masks | None = None) -> MaskCoverage:
         """Return the coverage of a map in use; ``masks`` are the map itself where they are at hand."""

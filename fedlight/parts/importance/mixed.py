@@ -139,6 +139,12 @@ class MixedImportance(Importance):
             mixed = torch.where(old < 0, news, self.decay * old + (1.0 - self.decay) * news)
             self._rows[client] = torch.where(held, mixed, old)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop what their data said."""
+        self.common.forget(clients)
+        for client in clients:
+            self._rows.pop(client, None)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the global importance's memory, and a row for every client seen."""
         rows = [self._rows[client] for client in self._rows]

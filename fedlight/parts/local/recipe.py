@@ -128,6 +128,11 @@ class Recipe:
             if part is not None:
                 part.observe(reports)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let times be forgotten."""
+        if self.work is not None:
+            self.work.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the proximal term and the work remember."""
         parts = {"proximal": self.proximal, "work": self.work}

@@ -49,6 +49,10 @@ class RecipeLoop(Local):
         """Let μ adapt and times be learnt."""
         self.recipe.observe(reports)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let times be forgotten."""
+        self.recipe.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the proximal term and the work remember."""
         return self.recipe.state_dict()

@@ -43,6 +43,9 @@ class LocalWork(ABC):
     def observe(self, reports: Sequence[Report]) -> None:  # noqa: B027 - draws have nothing to learn
         """Learn from the clients that have just finished."""
 
+    def forget(self, clients: Sequence[int]) -> None:  # noqa: B027 - draws remember nobody
+        """Drop what was learnt of clients that have expired."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must survive a restart."""
         return {}
@@ -136,12 +139,12 @@ class TimeMatchedWork(LocalWork):
         """Return the shares under the coefficients learnt so far."""
         peers = self._peers.of({client: ratios[client] for client in cohort})
         works = {client: state.price(client, ratio) for client, ratio in peers.items()}
-        whole_s = {client: self._model.predict_s(client, work) for client, work in works.items()}
+        whole_s = {client: self._model.predict_s(client, work, state.device(client)) for client, work in works.items()}
         target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
         shares = {}
         for client in cohort:
             work = works[client]
-            sending_s = self._model.predict_s(client, replace(work, macs=0.0))
+            sending_s = self._model.predict_s(client, replace(work, macs=0.0), state.device(client))
             computing_s = whole_s[client] - sending_s
             fits = whole_s[client] <= target_s or computing_s <= 0
             shares[client] = 1.0 if fits else max(_LEAST_SHARE, (target_s - sending_s) / computing_s)
@@ -151,6 +154,11 @@ class TimeMatchedWork(LocalWork):
         """Learn how long clients take."""
         self._model.learn(reports)
         self._peers.observe(reports)
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop times."""
+        self._model.forget(clients)
+        self._peers.forget(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time model, and who was seen."""

@@ -66,6 +66,12 @@ class PerClient(Ratio):
         """Return discounted plays and mean reward of every arm, and the mean number of arms."""
         return dict(self._metrics)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop these clients' bandits."""
+        for client in clients:
+            self._memory.pop(client, None)
+        self.reward.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what every client's bandit knows."""
         memories = list(self._memory.values())

@@ -101,6 +101,11 @@ class Reward:
         if self.per not in ("round_s", "one"):
             raise ConfigError(f"per={self.per!r} is a client's own: one reward for all needs per='round_s' or 'one'")
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop last values."""
+        for client in clients:
+            self._last.pop(client, None)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the last values and the last rounds' rewards."""
         return {

@@ -65,11 +65,11 @@ class SearchedRatio(Ratio):
 
     def observe(self, state: RoundState, reports: Sequence[Report]) -> None:
         """Learn from how long the clients took."""
-        self._times.observe(
-            [report.client for report in reports],
-            [report.work for report in reports],
-            [report.timing for report in reports],
-        )
+        self._times.learn(reports)
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop times."""
+        self._times.forget(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was learnt of the clients' times."""
@@ -84,9 +84,11 @@ class SearchedRatio(Ratio):
         cost = self._search.cost(state.plan, self._search.ratio)
         rows = []
         for client in cohort:
-            work, fixed_s = state.price(client, self._search.ratio), self._times.predict_s(client, Work(0.0, 0, 0))
-            compute_s = self._times.predict_s(client, Work(work.macs, 0, 0)) - fixed_s
-            link_s = self._times.predict_s(client, Work(0.0, work.download_bytes, work.upload_bytes)) - fixed_s
+            work, device = state.price(client, self._search.ratio), state.device(client)
+            fixed_s = self._times.predict_s(client, Work(0.0, 0, 0), device)
+            compute_s = self._times.predict_s(client, Work(work.macs, 0, 0), device) - fixed_s
+            links = Work(0.0, work.download_bytes, work.upload_bytes)
+            link_s = self._times.predict_s(client, links, device) - fixed_s
             rows.append((fixed_s, compute_s / max(1, cost.macs), link_s / max(1, cost.num_bytes)))
         fixed_s, s_per_mac, s_per_byte = np.mean(rows, axis=0).tolist()
         return RoundTime(fixed_s, s_per_mac, s_per_byte)

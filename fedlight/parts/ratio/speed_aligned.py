@@ -107,6 +107,12 @@ class SpeedAligned(Ratio):
         """Return pace and T* of the last cohort, and the mean relative error of the times predicted for it."""
         return {**self._metrics, **self.pace.metrics()}
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop times and ratios."""
+        self._model.forget(clients)
+        for client in clients:
+            self._ratios.pop(client, None)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the time model, the pace and everyone's last ratio."""
         return {
@@ -141,7 +147,9 @@ class SpeedAligned(Ratio):
         return self._work_s(state, client, state.price(client, ratio))
 
     def _work_s(self, state: RoundState, client: int, work: Work) -> float:
-        return state.expected_s(client, work) if self._knows else self._model.predict_s(client, work)
+        return (
+            state.expected_s(client, work) if self._knows else self._model.predict_s(client, work, state.device(client))
+        )
 
     def _align(self, state: RoundState, client: int, target_s: float) -> float:
         """Bisect the grid: a higher ratio never takes longer."""

@@ -136,6 +136,11 @@ class Oort(Selection):
         told = {"selection/exploration": self._exploration, "selection/percentile": self._pacer.percentile}
         return told if np.isinf(self._preferred_s) else {**told, "selection/preferred_s": self._preferred_s}
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Take these clients for unexplored."""
+        known = np.array([client for client in clients if client < len(self._num_times)], dtype=np.int64)
+        self._num_times[known] = 0
+
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of every client, ε and the pacer."""
         arrays = {name: torch.from_numpy(getattr(self, f"_{name}").copy()) for name in _FIELDS}

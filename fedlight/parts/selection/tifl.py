@@ -121,6 +121,11 @@ class TiFL(Selection):
         of_tiers = {f"selection/probability/{tier}": float(p) for tier, p in enumerate(self._probabilities)}
         return {"selection/tier": float(self._tier), **of_tiers}
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Profile these clients anew."""
+        known = np.array([client for client in clients if client < len(self._latency_s)], dtype=np.int64)
+        self._latency_s[known] = self._value[known] = np.nan
+
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of every client and tier."""
         return {name: torch.from_numpy(getattr(self, f"_{name}").copy()) for name in _FIELDS}
