@@ -28,6 +28,8 @@ class Classifier(LightningModule, ABC):
         weight_decay: L2 penalty of SGD.
         label_smoothing: share of the target mass that is spread over all classes, in [0, 1].
         class_names: names of the classes in the order of the logits.
+        log_squared_loss: whether training also logs ``train/squared_loss``, the mean of the squared losses of single
+            examples.
 
     Raises:
         ConfigError: there are names for another number of classes.
@@ -43,6 +45,7 @@ class Classifier(LightningModule, ABC):
         weight_decay: float = 0.0,
         label_smoothing: float = 0.0,
         class_names: Sequence[str] | None = None,
+        log_squared_loss: bool = False,
     ) -> None:
         super().__init__()
         if class_names is not None and len(class_names) != num_classes:
@@ -56,6 +59,7 @@ class Classifier(LightningModule, ABC):
         self.weight_decay = weight_decay
         self.label_smoothing = label_smoothing
         self.class_names = None if class_names is None else list(class_names)
+        self.log_squared_loss = log_squared_loss
         self.val_accuracy = _accuracy(num_classes)
         self.test_accuracy = _accuracy(num_classes)
 
@@ -65,8 +69,14 @@ class Classifier(LightningModule, ABC):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Mean cross-entropy of one batch, logged as ``train/loss``."""
-        loss, _, targets = self._loss(batch)
+        loss, logits, targets = self._loss(batch)
         self.log("train/loss", loss, batch_size=len(targets))
+        if self.log_squared_loss:
+            with torch.no_grad():
+                losses = functional.cross_entropy(
+                    logits, targets, label_smoothing=self.label_smoothing, reduction="none"
+                )
+            self.log("train/squared_loss", losses.square().mean(), batch_size=len(targets))
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

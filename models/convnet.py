@@ -53,7 +53,8 @@ class ConvNet(Classifier):
         variant: which of these.
         num_classes: number of classes.
         norm: ``batch`` puts a BatchNorm behind every convolution.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
 
     Raises:
         ConfigError: there is no such variant.

@@ -63,7 +63,8 @@ class GPT(Classifier):
         num_kv_heads: key and value heads per block, a divisor of ``num_heads``.
         hidden_dim: hidden units of a block's MLP.
         dropout: dropout rate behind attention and MLP.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
 
     Raises:
         ConfigError: the numbers of heads don't divide ``dim`` or each other.

@@ -24,7 +24,8 @@ class MLP(Classifier):
         in_features: numbers per example; more dims than that are flattened.
         num_classes: number of classes.
         hidden: units of the hidden layers.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
     """
 
     def __init__(

@@ -31,7 +31,8 @@ class MobileNetV2(Classifier):
         num_classes: number of classes.
         width: factor on all numbers of channels.
         dropout: dropout rate before the last layer.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
     """
 
     def __init__(self, num_classes: int = 10, width: float = 1.0, dropout: float = 0.2, **training: Any) -> None:

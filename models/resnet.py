@@ -36,7 +36,8 @@ class ResNet18(Classifier):
         num_groups: groups of ``group``; divides ``width``.
         in_channels: channels of the images.
         image_size: height and width of the example input; the network takes any size from 8 upwards.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
 
     Raises:
         ConfigError: there is no such norm, or its groups don't divide the width.

@@ -24,7 +24,8 @@ class TextCNN(Classifier):
         channels: channels of each convolution.
         widths: tokens that each convolution sees.
         dropout: dropout rate before the last layer.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
     """
 
     def __init__(
@@ -67,7 +68,8 @@ class LSTM(Classifier):
         hidden_size: hidden units of each LSTM layer.
         num_layers: number of LSTM layers.
         every_step: predict at every position instead of the last only.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
     """
 
     def __init__(

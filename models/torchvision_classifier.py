@@ -21,7 +21,8 @@ class TorchvisionClassifier(Classifier):
         name: such as ``resnet50`` or ``efficientnet_b0``; ``torchvision.models.list_models`` lists them.
         num_classes: number of classes.
         image_size: height and width of the example input.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
 
     Raises:
         ConfigError: torchvision has no classification network of this name.

@@ -20,7 +20,8 @@ class VGG11(Classifier):
     Args:
         num_classes: number of classes.
         norm: ``batch`` puts a BatchNorm behind every convolution.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
     """
 
     def __init__(self, num_classes: int = 10, norm: Literal["none", "batch"] = "batch", **training: Any) -> None:

@@ -52,7 +52,8 @@ class ViT(Classifier):
         pooling: what the head reads: ``cls``, a token of its own, or ``mean``, the mean of all patches.
         fused: one layer for queries, keys and values instead of three.
         dropout: dropout rate behind attention and MLP.
-        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names`` of :class:`Classifier`.
+        **training: ``lr``, ``momentum``, ``weight_decay``, ``label_smoothing``, ``class_names``,
+            ``log_squared_loss`` of :class:`Classifier`.
 
     Raises:
         ConfigError: the patches don't tile the image, or the heads the stream.

@@ -1,6 +1,7 @@
 """Every model learns, copies, pickles, and runs under a stock Trainer and from a config."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -136,6 +137,18 @@ def test_accuracy_counts_every_token_once(tmp_path):
         default_root_dir=tmp_path,
     )
     assert trainer.validate(module, batches, verbose=False)[0]["val/accuracy"] == pytest.approx(0.75)
+
+
+def test_squared_losses_of_single_examples_are_logged_if_asked(monkeypatch):
+    module = MLP(2, 2, hidden=(), log_squared_loss=True)
+    with torch.no_grad():
+        module.layers[-1].weight.copy_(torch.eye(2))
+        module.layers[-1].bias.zero_()
+    logged = log_into(module, monkeypatch)
+    # softmax(0, ln 3) = (1/4, 3/4): losses ln 4 and ln 4/3
+    module.training_step((torch.tensor([[0.0, math.log(3)]] * 2), torch.tensor([0, 1])), 0)
+    assert logged["train/loss"].item() == pytest.approx((math.log(4) + math.log(4 / 3)) / 2)
+    assert logged["train/squared_loss"].item() == pytest.approx((math.log(4) ** 2 + math.log(4 / 3) ** 2) / 2)
 
 
 def test_mean_squared_error_does_not_broadcast_targets(monkeypatch):
