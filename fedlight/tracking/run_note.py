@@ -30,6 +30,9 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 HASHED: Final = ("seed_everything", "model", "data", "trainer")
 """Parts of a configuration that decide what a run gives."""
 
+CARRIED: Final = ("started", "progress", "peak_memory_bytes")
+"""What a run that goes on takes over from before, beside the seconds."""
+
 MIN_INTERVAL_S: Final = 1.0
 """Seconds between two writings of the progress."""
 
@@ -99,8 +102,6 @@ class RunNote(Callback):
             return
         self._folder = Path(trainer.default_root_dir)
         config = yaml.safe_load(getattr(pl_module, "run_config", None) or "") or {}
-        before = read_note(self._folder) if trainer.ckpt_path is not None else {}
-        self._before_s = float(before.get("wall_s") or 0.0)
         self._note = {
             "label": self.label,
             "cell": self.cell,
@@ -108,10 +109,10 @@ class RunNote(Callback):
             "command": _command(sys.argv),
             "config_hash": config_hash(config),
             "status": RUNNING,
-            "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
-            "progress": before.get("progress"),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "progress": None,
             "environment": describe_environment(),
-            "peak_memory_bytes": before.get("peak_memory_bytes"),
+            "peak_memory_bytes": None,
             "error": None,
         }
         self._write()
@@ -141,6 +142,16 @@ class RunNote(Callback):
         if time.perf_counter() - self._written_s >= MIN_INTERVAL_S:
             self._write()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run that goes on adds to."""
+        return {name: self._note.get(name) for name in CARRIED} | {"wall_s": self._wall_s()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._before_s = float(state_dict["wall_s"])
+        if self._note:
+            self._note |= {name: state_dict[name] for name in CARRIED}
+
     def close(self, error: BaseException | None = None) -> None:
         """Note that the run is done, or what it failed with."""
         if self._note:
@@ -152,10 +163,13 @@ class RunNote(Callback):
         if self._folder is None:
             return
         self._written_s = time.perf_counter()
-        self._note["wall_s"] = round(self._before_s + self._written_s - self._began_s, 3)
+        self._note["wall_s"] = round(self._wall_s(), 3)
         peaks = [one for one in (self._note["peak_memory_bytes"], peak_memory_bytes()) if one is not None]
         self._note["peak_memory_bytes"] = max(peaks, default=None)
         write_note(self._folder, self._note)
+
+    def _wall_s(self) -> float:
+        return self._before_s + time.perf_counter() - self._began_s
 
 
 def close_notes(trainer: pl.Trainer, error: BaseException | None = None) -> None:
@@ -170,9 +184,10 @@ def _is_note(callback: Any) -> bool:
 
 
 def validates(trainer: pl.Trainer) -> bool:
-    """Return whether a Trainer's fit has any validation."""
+    """Return whether a Trainer's fit validates, as far as is known: batches are counted when validation first comes."""
     batches = trainer.num_val_batches
-    return trainer.enable_validation and bool(sum(batches) if isinstance(batches, list) else batches)
+    counts = batches if isinstance(batches, list) else [batches]
+    return trainer.enable_validation and (not counts or sum(counts) > 0)
 
 
 def _never_logged(metric: str, metrics: list[str]) -> str:
