@@ -1,6 +1,7 @@
 """jobs.csv: one line per job, the same whether or not a run was broken off."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,3 +94,17 @@ def test_what_is_no_log_of_jobs_is_refused(tmp_path):
     path.write_text(",".join(COLUMNS) + "\n1,2,3\n")
     with pytest.raises(DataError, match="holds a line that is no job"):
         read_jobs(path)
+
+
+def test_other_processes_write_nothing(make_trainer, stub, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightning.pytorch.Trainer.is_global_zero", False)
+    log = JobLog()
+    make_trainer([log], max_epochs=2).fit(stub())
+    assert log.state_dict() == {"num_rounds": 2}
+    assert not (tmp_path / "jobs.csv").exists()
+
+
+def test_the_columns_are_explained():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "tags.md").read_text()
+    lines = [line[2:].partition(":")[0] for line in text.splitlines() if line.startswith("- ")]
+    assert {name for line in lines for name in line.split(", ")} == set(COLUMNS)
