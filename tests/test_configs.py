@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from plays import SCENE
 
 import fedlight.algorithms
 from fedlight.cli import main
@@ -22,7 +23,11 @@ def size_key(name: str) -> str:
 
 
 def stand_in(name: str) -> list[str]:
-    """Options that put a few random images in place of a data set that has to be downloaded."""
+    """Options that put a few random images, or a few lines, in place of a data set that has to be downloaded."""
+    if name.startswith("shakespeare"):
+        Path("play.txt").write_text(SCENE)
+        few = ["--data.num_clients=3", "--data.partition.min_samples=1", "--model.algorithm.clients_per_round=2"]
+        return ["--data.dataset.path=play.txt", "--data.dataset.sequence_length=20", *few]
     shape = next((shape for key, shape in SHAPES.items() if name.endswith(key)), None)
     if shape is None:
         return []

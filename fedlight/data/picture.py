@@ -111,20 +111,20 @@ def _name(axes: Axes, name: str) -> None:
 
 def _draw_stacks(axes: Axes, statistics: PartitionStatistics) -> None:
     from matplotlib import colormaps
+    from matplotlib.patches import Patch
 
     assert statistics.counts is not None  # noqa: S101 - for the type checker: only drawn where there are classes
     num_classes = statistics.counts.shape[1]
     colours = colormaps["tab10" if num_classes <= 10 else "tab20"].colors  # type: ignore[attr-defined]
-    places, below = np.arange(statistics.num_clients), np.zeros(statistics.num_clients)
-    for label, name in enumerate(statistics.names_of_classes()):
-        height = statistics.counts[:, label]
-        axes.bar(places, height, 0.85, below, color=colours[label], label=name, linewidth=0)
-        below = below + height
-    handles, names = axes.get_legend_handles_labels()
+    tops = statistics.counts.cumsum(axis=1)
+    for label in range(num_classes):
+        _draw_blocks(axes, tops[:, label] - statistics.counts[:, label], tops[:, label], colours[label])
+    axes.set_ylim(0, 1.05 * float(tops.max()))
     # From top to bottom as the bars are stacked.
     axes.legend(
-        handles[::-1],
-        names[::-1],
+        handles=[Patch(color=colours[label], label=name) for label, name in enumerate(statistics.names_of_classes())][
+            ::-1
+        ],
         title="class",
         fontsize=8,
         title_fontsize=8,
@@ -139,13 +139,23 @@ def _draw_stacks(axes: Axes, statistics: PartitionStatistics) -> None:
 def _draw_bars(axes: Axes, values: np.ndarray, colour: str) -> None:
     """Draw a bar per column; of many, a filled line, which is the same and quick."""
     if len(values) <= MAX_BARS:
-        axes.bar(np.arange(len(values)), values, 0.85, color=colour, linewidth=0)
+        _draw_blocks(axes, np.zeros(len(values)), values, colour)
     else:
         axes.stairs(values, np.arange(len(values) + 1) - 0.5, fill=True, color=colour, linewidth=0)
-        axes.set_ylim(min(0.0, 1.05 * float(values.min())), 1.05 * float(values.max()))
+    axes.set_ylim(min(0.0, 1.05 * float(values.min())), max(0.0, 1.05 * float(values.max())) or 1.0)
     if values.min() < 0:
         axes.axhline(0, color="black", linewidth=0.6)
     axes.locator_params(axis="y", nbins=4)
+
+
+def _draw_blocks(axes: Axes, bottoms: np.ndarray, tops: np.ndarray, colour: Any) -> None:
+    """Draw one bar per client, from bottom to top: as one collection, since a patch each takes seconds."""
+    from matplotlib.collections import PolyCollection
+
+    left = np.arange(len(tops)) - 0.42
+    corners = [(left, bottoms), (left, tops), (left + 0.84, tops), (left + 0.84, bottoms)]
+    vertices = np.stack([np.stack(corner, axis=1) for corner in corners], axis=1)
+    axes.add_collection(PolyCollection(list(vertices), facecolors=[colour], linewidths=0))
 
 
 def _draw_heat(figure: Any, axes: Axes, statistics: PartitionStatistics, sight: _Sight) -> None:
