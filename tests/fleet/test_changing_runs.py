@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from toy import Regressor, ToyData
 
-from fedlight.algorithms import FedBuff, FedLight
+from fedlight.algorithms import FedBuff, FedLight, SpeedRatio
 from fedlight.core import Server
 from fedlight.errors import ConfigError
 from fedlight.fleet import (
@@ -25,7 +25,11 @@ from fedlight.fleet import (
     TraceAvailability,
 )
 
-ALGORITHMS = {"waits": FedLight, "doesn't wait": lambda: FedBuff(buffer=2, concurrency=3)}
+ALGORITHMS = {
+    "waits": FedLight,
+    "doesn't wait": lambda: FedBuff(buffer=2, concurrency=3),
+    "learns times": lambda: SpeedRatio(round_to=1, clients_per_round=2),
+}
 
 
 def weather(**axes):
@@ -57,9 +61,12 @@ class Diary(Callback):
         self.lines.append((record.round_idx, record.end_s, told, lost, flying))
 
 
-def run(folder, rounds, algorithm, fleet=None, resume=None):
+def run(folder, rounds, algorithm, fleet=None, resume=None, state_ttl_s=None):
     torch.manual_seed(0)
-    server, diary = Server(Regressor(), ALGORITHMS[algorithm](), fleet or weather(), seed=3), Diary()
+    server, diary = (
+        Server(Regressor(), ALGORITHMS[algorithm](), fleet or weather(), seed=3, state_ttl_s=state_ttl_s),
+        Diary(),
+    )
     trainer = pl.Trainer(
         max_epochs=rounds,
         accelerator="cpu",
@@ -96,6 +103,16 @@ def test_a_result_counts_only_if_its_client_is_still_up(tmp_path):
     for _, _, told, _, _ in lines:
         for client, _, _, finish_s in told:
             assert client in fleet.candidates(finish_s - 1e-9)
+
+
+def test_what_a_leaver_left_expires(tmp_path):
+    """Long after its last update nothing of a client is kept; who has been back lately is known."""
+    _, lines = run(tmp_path / "kept", 12, "learns times")
+    server, _ = run(tmp_path / "expired", 12, "learns times", state_ttl_s=1.5)
+    seen = {client for _, _, told, _, _ in lines for client, *_ in told}
+    known = set(server.algorithm.ratio.state_dict()["model"]["clients"].tolist())
+    assert known < seen
+    assert set(server.expiry.state_dict()["heard_s"]) == known
 
 
 def test_a_fleet_in_which_nobody_is_ever_up_is_refused(tmp_path):

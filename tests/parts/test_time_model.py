@@ -88,3 +88,28 @@ def test_times_of_zero_do_no_harm():
 def test_wrong_forgetting_is_refused():
     with pytest.raises(ConfigError, match=r"forgetting=0.0"):
         TimeModel(forgetting=0.0)
+
+
+def test_a_client_that_was_never_seen_is_the_median_of_its_device_class():
+    model = TimeModel()
+    speeds = {0: 1e6, 1: 2e6, 2: 4e6, 3: 1e8, 4: 2e8, 5: 4e8}
+    devices = ["slow"] * 3 + ["fast"] * 3
+    model.observe(list(speeds), [SMALL] * 6, [device(speed)(SMALL) for speed in speeds.values()], devices)
+    assert model.predict_s(9, LARGE, "slow") == pytest.approx(device(2e6)(LARGE).total_s)
+    assert model.predict_s(9, LARGE, "fast") == pytest.approx(device(2e8)(LARGE).total_s)
+    assert model.predict_s(9, LARGE, "other") == model.predict_s(9, LARGE)
+    assert model.predict_s(0, LARGE, "fast") == pytest.approx(device(1e6)(LARGE).total_s)
+    again = TimeModel()
+    again.load_state_dict(model.state_dict())
+    assert again.predict_s(9, LARGE, "fast") == model.predict_s(9, LARGE, "fast")
+
+
+def test_who_is_forgotten_is_new_again():
+    model, kept = TimeModel(), TimeModel()
+    model.observe([4, 5, 6], [SMALL] * 3, [device(speed)(SMALL) for speed in (1e6, 2e6, 8e6)], ["a", "a", "b"])
+    kept.observe([5, 6], [SMALL] * 2, [device(speed)(SMALL) for speed in (2e6, 8e6)], ["a", "b"])
+    model.forget([4, 99])
+    assert model.clients == (5, 6)
+    for client in (5, 6):
+        assert model.predict_s(client, LARGE) == pytest.approx(kept.predict_s(client, LARGE))
+    assert model.predict_s(4, LARGE, "a") == pytest.approx(device(2e6)(LARGE).total_s)
