@@ -46,7 +46,7 @@ MOST_OF_THE_TIME: Final = 0.01
 Draw = Callable[[], np.ndarray | None]
 """Returns a picture, None if there is nothing to see."""
 
-FIRST_DRAWING_S: Final = 0.6
+FIRST_DRAWING_S: Final = 1.5
 """Seconds that the first drawing is taken to need: with the import of matplotlib, on a slow core."""
 
 
@@ -150,12 +150,14 @@ class Pictures(Callback):
             span = begin_s, record.end_s
             return draw_timeline(drawn, span, title, num_clients, server.fleet.candidates, device, self.max_clients)
 
+        # Of a run of one round, the round is the run.
+        of_round = partial(timeline, f"Round {record.round_idx}: who does what", _begin_of(record))
         return {
             "timeline": partial(timeline, "Who does what when", _begin_s(jobs)),
-            "timeline_round": partial(timeline, f"Round {record.round_idx}: who does what", _begin_of(record)),
             "participation": partial(draw_participation, jobs, num_clients, device),
             "staleness": partial(draw_staleness, jobs),
             "energy": partial(draw_energy, jobs),
+            **({"timeline_round": of_round} if record.round_idx > 0 else {}),
         }
 
 
