@@ -17,6 +17,7 @@ MAX_CHANGES = 2_000
 """Likewise, changes of one client's status without its coming."""
 
 _STEPS = 200
+_SOONEST = 256
 
 
 @final
@@ -82,17 +83,24 @@ class Attendance:
         return None
 
     def _search(self, clients: Ints, now_s: float) -> float | None:
-        """Follow every client that is down to its next time up, or to the best found so far."""
+        """Follow clients that are down to their next time up, those that change soonest first: they bound the rest."""
         times_s: Floats = self._until_s[clients]
-        best_s = now_s + HORIZON_S
-        found = False
+        horizon_s = now_s + HORIZON_S
+        best_s = horizon_s
+        if len(clients) > _SOONEST:
+            soonest = np.argpartition(times_s, _SOONEST)[:_SOONEST]
+            best_s = self._follow(clients[soonest], times_s[soonest], best_s)
+        best_s = self._follow(clients, times_s, best_s)
+        return best_s if best_s < horizon_s else None
+
+    def _follow(self, clients: Ints, times_s: Floats, best_s: float) -> float:
+        """Return the first time before ``best_s`` at which one of these comes up; ``best_s`` if none does."""
         for _ in range(MAX_CHANGES):
             nearer = times_s < best_s
             clients, times_s = clients[nearer], times_s[nearer]
             if not len(clients):
                 break
             up, until_s = self._availability.status(clients, times_s)
-            if up.any():
-                best_s, found = float(times_s[up].min()), True
+            best_s = min(best_s, float(times_s[up].min(initial=best_s)))
             clients, times_s = clients[~up], until_s[~up]
-        return best_s if found else None
+        return best_s
