@@ -117,8 +117,8 @@ class FeatureNoise(InputCorruption):
     """A share of clients have noisy inputs: x + std · z with z ~ N(0, 1) per entry, fixed for each example.
 
     Images are floats in [0, 1] when the noise is added, and aren't clipped. The noise belongs to the example, as that
-    of a bad sensor does: every epoch sees the same. Reading a batch draws it again, which costs about 10 µs per example
-    of 784 entries and no memory.
+    of a bad sensor does: every epoch sees the same. Reading a batch draws it again, at some 15 µs per example of 784
+    entries and no memory.
 
     Source: Q. Li et al., "Federated Learning on Non-IID Data Silos: An Experimental Study", ICDE 2022, section 4.2:
     party i of N has noise of variance σ · i / N; here the standard deviation is drawn.

@@ -79,8 +79,10 @@ def test_copies_and_corruptions_fit_in_a_terminal(capsys, monkeypatch):
         (("--data.corruption", "LabelNoise"), "data.corruption: expected list, got LabelNoise"),
         (("--data.corruption+", "LabelNois"), "data.corruption: unknown class LabelNois; did you mean LabelNoise?"),
         (
-            ("--data.partition", "QuantitySkew", "--data.partition.amounts", "PowerLawAmounts")
-            + ("--data.partition.amounts.exponent", "1"),
+            (
+                *("--data.partition", "QuantitySkew", "--data.partition.amounts", "PowerLawAmounts"),
+                *("--data.partition.amounts.exponent", "1"),
+            ),
             "data.partition.amounts (PowerLawAmounts): exponent is 1.0: a power law",
         ),
         (("--out", "tiny.yaml"), "out: can't write to tiny.yaml"),

@@ -267,5 +267,7 @@ def test_the_real_partitioners(name, arguments):
     groups = np.arange(400) % 8
     groups = groups if rule.column is None else np.array([f"w{group}" for group in groups])
     assignment = rule.assign(groups, 400, 8, rng())
-    assert sorted(assignment.order) == list(range(400))
     assert len(assignment.sizes) == 8
+    # Some of them leave examples out: classes that no client drew.
+    assert len(set(assignment.order)) == len(assignment.order) == assignment.sizes.sum()
+    assert assignment.sizes.min() >= 1
