@@ -58,7 +58,8 @@ TAGS: Final[dict[str, str]] = {
     "contribution/removed_clients": "clients that a reputation has removed for good",
     "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
-    "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), participation, "
+    "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), fleet (how it "
+    "changed), participation, "
     "staleness, energy, waiting",
     UPLINK_BYTES: "bytes sent by this round's clients",
     DOWNLINK_BYTES: "bytes sent to this round's clients",
