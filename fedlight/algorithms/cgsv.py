@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
@@ -15,7 +16,7 @@ from fedlight.parts.importance import PrefixOrder
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -40,6 +41,7 @@ class CGSV(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all, as published.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: three epochs of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -55,6 +57,7 @@ class CGSV(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -75,6 +78,6 @@ class CGSV(Algorithm):
             compression=NoCompression(),
             contribution=CosineGradient("full", moving_average, floor, convention, start="nothing"),
             aggregation=ResidualRecovery(update_norm=radius),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
             download=SparseRewards(altruism, scope),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -14,7 +15,7 @@ from fedlight.parts.importance import PrefixOrder
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -37,6 +38,7 @@ class FedAvg(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -46,6 +48,7 @@ class FedAvg(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -60,5 +63,5 @@ class FedAvg(Algorithm):
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=CoverageMean(),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -14,7 +15,7 @@ from fedlight.parts.importance import PrefixOrder
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 from fedlight.parts.server_update import DynamicServerUpdate
 
@@ -41,6 +42,7 @@ class FedDU(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how clients and the server train; None: one epoch of the lean loop (the authors: five).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -53,6 +55,7 @@ class FedDU(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -71,6 +74,6 @@ class FedDU(Algorithm):
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=CoverageMean(),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
             server_update=DynamicServerUpdate(loop, scale, decay, metric=metric),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.divisor import Divisor, of_divisor
@@ -16,7 +17,7 @@ from fedlight.parts.importance.criterion import Criterion, of_criterion
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import DiscountedUCB, PerClient, Reward
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -39,6 +40,7 @@ class FedLightMask(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -65,6 +67,7 @@ class FedLightMask(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -107,5 +110,5 @@ class FedLightMask(Algorithm):
             compression=NoCompression(),
             contribution=CosineGradient(support, moving_average),
             aggregation=of_divisor(divisor, update_norm),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

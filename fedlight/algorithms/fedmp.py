@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import ResidualRecovery
 from fedlight.parts.compression import NoCompression
@@ -14,7 +15,7 @@ from fedlight.parts.importance import Magnitude
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import EUCB, PerClient, Reward
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -42,6 +43,7 @@ class FedMP(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all, as in the paper.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -58,6 +60,7 @@ class FedMP(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -80,5 +83,5 @@ class FedMP(Algorithm):
             compression=NoCompression(),
             contribution=Uniform(),
             aggregation=ResidualRecovery(),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

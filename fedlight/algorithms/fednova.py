@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import StepNormalized
@@ -15,7 +16,7 @@ from fedlight.parts.importance import PrefixOrder
 from fedlight.parts.local import LeanLoop, LocalWork, Proximal, RecipeLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import Fixed
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -41,6 +42,7 @@ class FedNova(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop (the authors: two).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -58,6 +60,7 @@ class FedNova(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -89,5 +92,5 @@ class FedNova(Algorithm):
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=StepNormalized(momentum, (lr or 0.0) * mu),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

@@ -7,7 +7,6 @@ from typing import Literal, final
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Aggregation, Contribution, Importance, Local, NormPolicy, Ratio, Selection
-from fedlight.errors import ConfigError
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
 from fedlight.parts.contribution import SampleCount
@@ -17,7 +16,7 @@ from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import SpeedAligned, StagnationPace, Unaligned
 from fedlight.parts.ratio.pace import Pace
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -83,8 +82,6 @@ class FedPace(Algorithm):
         cost_model: Literal["learned", "known"] = "learned",
         round_to: int = 8,
     ) -> None:
-        if schedule is not None and clients_per_round is not None:
-            raise ConfigError("clients_per_round and schedule both say when the server moves: give one of them")
         pace = pace or StagnationPace(end_quantile=1.0)
         ratio: Ratio = Unaligned(pace)
         if aligned:
@@ -106,5 +103,5 @@ class FedPace(Algorithm):
             compression=NoCompression(),
             contribution=contribution or SampleCount(),
             aggregation=aggregation or CoverageMean(),
-            schedule=schedule or Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -14,7 +15,7 @@ from fedlight.parts.importance import PrefixOrder
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import StaticStatistics
 from fedlight.parts.ratio import PerLevel
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -40,6 +41,7 @@ class HeteroFL(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop with ``masked_logits="zero"``, which needs class
             labels.
@@ -54,6 +56,7 @@ class HeteroFL(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         levels: list[float] | None = None,
@@ -71,5 +74,5 @@ class HeteroFL(Algorithm):
             compression=NoCompression(),
             contribution=Uniform(),
             aggregation=CoverageMean(label_rows=True),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

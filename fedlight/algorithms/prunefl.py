@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Local, NormPolicy, Selection
 from fedlight.parts.aggregation.shared_map_mean import SharedMapMean
 from fedlight.parts.compression import NoCompression
@@ -15,7 +16,7 @@ from fedlight.parts.initial_client import InitialClient
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio.searched import SearchedRatio
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 
 
 @final
@@ -42,6 +43,7 @@ class PruneFL(Algorithm):
 
     Args:
         clients_per_round: clients in each round after stage 1; None: all, as in the paper.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are after stage 1; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop (the paper: five steps).
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -63,6 +65,7 @@ class PruneFL(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -90,5 +93,5 @@ class PruneFL(Algorithm):
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=SharedMapMean(),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

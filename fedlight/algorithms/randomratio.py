@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import final
 
 from fedlight.core.algorithm import Algorithm
+from fedlight.core.schedule import Schedule
 from fedlight.core.slots import Importance, Local, NormPolicy, Selection
 from fedlight.parts.aggregation import CoverageMean
 from fedlight.parts.compression import NoCompression
@@ -14,7 +15,7 @@ from fedlight.parts.importance import Magnitude
 from fedlight.parts.local import LeanLoop
 from fedlight.parts.norm import RunningStatistics
 from fedlight.parts.ratio import RandomChoice
-from fedlight.parts.schedule import Synchronous
+from fedlight.parts.schedule import synchronous_or
 from fedlight.parts.selection import UniformSelection
 
 
@@ -35,6 +36,7 @@ class RandomRatio(Algorithm):
 
     Args:
         clients_per_round: clients in each round; None: all.
+        schedule: when the server moves, in place of ``clients_per_round``; None: a synchronous round.
         selection: which clients these are; None: drawn uniformly.
         local: how a client trains; None: one epoch of the lean loop.
         norm: what running statistics do; None: :class:`~fedlight.parts.RunningStatistics`.
@@ -47,6 +49,7 @@ class RandomRatio(Algorithm):
         self,
         *,
         clients_per_round: int | None = None,
+        schedule: Schedule | None = None,
         selection: Selection | None = None,
         local: Local | None = None,
         norm: NormPolicy | None = None,
@@ -64,5 +67,5 @@ class RandomRatio(Algorithm):
             compression=NoCompression(),
             contribution=SampleCount(),
             aggregation=CoverageMean(),
-            schedule=Synchronous(clients_per_round),
+            schedule=synchronous_or(schedule, clients_per_round),
         )

@@ -11,6 +11,7 @@ from same import assert_close, equal
 
 import fedlight.algorithms
 from fedlight.algorithms import FedAvg, FedBuff
+from fedlight.errors import ConfigError
 from fedlight.parts import Buffered, CoverageMean, Deadline, FixedFraction, SampleCount
 
 NAMES = list(fedlight.algorithms.__all__)
@@ -34,6 +35,14 @@ def test_it_resumes_bit_for_bit_with_jobs_in_flight(name, tmp_path):
     one, other = (torch.load(folder / "step=4.ckpt", weights_only=True) for folder in (whole, resumed))
     for key in ("state_dict", "optimizer_states", "fedlight"):
         assert equal(one[key], other[key]), key
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("FedAsync", "FedBuff")])
+def test_every_algorithm_takes_a_schedule_in_place_of_a_cohort(name):
+    make, schedule = getattr(fedlight.algorithms, name), Deadline(2.0)
+    assert make(schedule=schedule).schedule is schedule
+    with pytest.raises(ConfigError, match="clients_per_round and schedule both"):
+        make(schedule=schedule, clients_per_round=2)
 
 
 def test_two_processes_equal_one(tmp_path):

@@ -5,7 +5,7 @@ from fedlight.parts.schedule.deadline import Deadline
 from fedlight.parts.schedule.fixed_fraction import FixedFraction
 from fedlight.parts.schedule.over_selection import OverSelection
 from fedlight.parts.schedule.staleness import Constant, Hinge, Polynomial, Staleness
-from fedlight.parts.schedule.synchronous import Synchronous
+from fedlight.parts.schedule.synchronous import Synchronous, synchronous_or
 
 __all__ = [
     "Buffered",
@@ -17,4 +17,5 @@ __all__ = [
     "Polynomial",
     "Staleness",
     "Synchronous",
+    "synchronous_or",
 ]

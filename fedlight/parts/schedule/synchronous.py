@@ -8,6 +8,7 @@ from typing import final
 from fedlight.core.clock import Clock
 from fedlight.core.schedule import Schedule
 from fedlight.core.types import Job
+from fedlight.errors import ConfigError
 from fedlight.parts.schedule.size import checked_count
 
 
@@ -31,3 +32,16 @@ class Synchronous(Schedule):
         """Dispatch one cohort, run until nobody is at work, and return what is back in order of return."""
         dispatch(self._count - len(clock))
         return list(iter(clock.next_return, None))
+
+
+def synchronous_or(schedule: Schedule | None, clients_per_round: int | None) -> Schedule:
+    """Return the schedule, or where there is none a synchronous one with so many clients.
+
+    Raises:
+        ConfigError: both are given.
+    """
+    if schedule is None:
+        return Synchronous(clients_per_round)
+    if clients_per_round is not None:
+        raise ConfigError("clients_per_round and schedule both say when the server moves: give one of them")
+    return schedule
