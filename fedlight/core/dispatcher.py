@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.clock import Clock
 from fedlight.core.fleet import Departure, Fleet
+from fedlight.core.idle import Idle
 from fedlight.core.slots import Scores
 from fedlight.core.types import FederatedData, Job, RoundState, Work
 from fedlight.errors import ConfigError
@@ -88,16 +87,9 @@ class Dispatcher:
         return self._work(client, self._parts.extraction.cost(self._plan, ratio), share, level)
 
     def _candidates(self) -> Sequence[int]:
-        """Return the clients that are up and not at work; O(clients) array operations where some are at work."""
+        """Return the clients that are up and not at work."""
         up, busy = self._fleet.candidates(self._clock.now_s), self._clock.busy
-        if not busy:
-            return up
-        up_array = np.arange(up.start, up.stop, up.step) if isinstance(up, range) else np.asarray(up, dtype=np.int64)
-        at_work = np.fromiter(busy, dtype=np.int64, count=len(busy))
-        places = np.searchsorted(up_array, at_work)
-        there = places < len(up_array)
-        places = places[there][up_array[places[there]] == at_work[there]]
-        return np.delete(up_array, places)  # type: ignore[return-value] # an array of ints is a sequence of them
+        return Idle(up, busy) if busy else up
 
     def _send(self, state: RoundState, candidates: Sequence[int], count: int) -> int:
         parts, sent = self._parts, 0

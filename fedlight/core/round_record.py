@@ -63,13 +63,17 @@ class RoundRecord:
     def scalars(self) -> dict[str, float]:
         """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
         accepted = [report for report in self.reports if report.accepted]
+        works = [report.work for report in self.reports] + [job.spent for job in self.lost]
+        num_sent = sum(report.upload_bytes for report in self.reports) + sum(
+            job.spent.upload_bytes for job in self.lost
+        )
         scalars = {
             tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
             tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),
             tags.EMPTY_ROUND: float(not self.reports),
-            tags.UPLINK_BYTES: float(sum(report.upload_bytes for report in self.reports)),
-            tags.DOWNLINK_BYTES: float(sum(report.work.download_bytes for report in self.reports)),
-            tags.MACS: float(sum(report.work.macs for report in self.reports)),
+            tags.UPLINK_BYTES: float(num_sent),
+            tags.DOWNLINK_BYTES: float(sum(work.download_bytes for work in works)),
+            tags.MACS: float(sum(work.macs for work in works)),
             tags.SIMULATED_S: self.end_s,
             tags.WALL_S: self.wall_s,
             tags.WAITING_SHARE: self.waiting_share,

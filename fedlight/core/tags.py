@@ -61,9 +61,9 @@ TAGS: Final[dict[str, str]] = {
     "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), fleet (how it "
     "changed), participation, "
     "staleness, energy, waiting",
-    UPLINK_BYTES: "bytes sent by this round's clients",
-    DOWNLINK_BYTES: "bytes sent to this round's clients",
-    MACS: "multiply-accumulates of this round's training over all clients",
+    UPLINK_BYTES: "bytes sent by this round's clients, by lost jobs up to their loss",
+    DOWNLINK_BYTES: "bytes sent to this round's clients, to lost jobs up to their loss",
+    MACS: "multiply-accumulates of this round's training over all clients, of lost jobs up to their loss",
     SIMULATED_S: "simulated seconds since the start of the run",
     WALL_S: "measured seconds that the round took",
     WAITING_SHARE: "share of the round in which clients had no job, mean over the clients that had one in it",

@@ -275,6 +275,16 @@ class Job:
         return self.finish_s if self.lost_s is None else self.lost_s
 
     @property
+    def spent(self) -> Work:
+        """What was done of the work, a lost job's up to its loss, one phase after the other."""
+        left_s, done = self.event_s - self.dispatched_s, []
+        for phase_s in (self.timing.download_s, self.timing.compute_s, self.timing.upload_s):
+            done.append(1.0 if phase_s <= left_s else max(0.0, left_s) / max(phase_s, 1e-300))
+            left_s -= phase_s if done[-1] == 1.0 else math.inf
+        work = self.work
+        return Work(done[1] * work.macs, int(done[0] * work.download_bytes), int(done[2] * work.upload_bytes))
+
+    @property
     def spent_j(self) -> float:
         """Joules that were spent, a lost job's in proportion to its time."""
         total_s = self.timing.total_s
