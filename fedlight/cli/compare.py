@@ -21,11 +21,14 @@ from fedlight.cli.messages import explain
 from fedlight.cli.run import FedlightCLI
 from fedlight.cli.settings import check_trainer
 from fedlight.compare import (
+    Choice,
     Comparison,
     PlannedRun,
     Ready,
     Runner,
     Screen,
+    Stop,
+    Variant,
     check_folder,
     find_start,
     is_done,
@@ -39,17 +42,21 @@ from fedlight.tracking.run_note import config_hash
 DESCRIPTION = """Runs every algorithm and variant of a comparison file with every seed, paired, and writes report.html.
 Finished runs are kept, interrupted ones go on: after Ctrl-C or a crash, give the same command again."""
 
+SET = "--set."
+"""Start of the options that set a key of ``fedlight fit`` for all runs."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
 def run_compare(arguments: Sequence[str]) -> None:
     """Run the subcommand."""
-    parser = _parser()
-    options = _parse(parser, arguments)
+    own, keys = _split(arguments)
+    options = _parse(_parser(), own)
+    options.set = {**options.set, **keys}
     file, out = _file_of(options), Path(options.out)
     with _naming(file):
-        comparison = _comparison(parser, options)
+        comparison = _comparison(options)
         runs = _resolve(plan_runs(comparison, _find_base(comparison.base, file), out))
     check_folder(out, runs)
     if options.print_commands:
@@ -81,6 +88,19 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Take ``--set.KEY VALUE`` out of the arguments: the parser would keep the last key of each section only."""
+    own, keys = list(arguments), {}
+    for index in reversed([index for index, arg in enumerate(own) if arg.startswith(SET)]):
+        key, equals, value = own[index].removeprefix(SET).partition("=")
+        following = own[index + 1 : index + 2]
+        if not key or not (equals or following):
+            raise ConfigError(f"compare: {own[index]} lacks {'a value' if key else 'a key'}; give {SET}KEY VALUE")
+        keys[key] = value if equals else following[0]
+        del own[index : index + (1 if equals else 2)]
+    return own, dict(reversed(keys.items()))
+
+
 def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(arguments))
@@ -106,11 +126,25 @@ def _naming(file: Path | None) -> Iterator[None]:
         raise ConfigError(f"{file or 'compare'}: {error}") from error
 
 
-def _comparison(parser: ArgumentParser, options: Namespace) -> Comparison:
-    made = parser.instantiate(options)
-    comparison = Comparison(**{name: made[name] for name in Comparison.__dataclass_fields__})
+def _comparison(options: Namespace) -> Comparison:
+    """Return the comparison that was parsed; parts that it names are left to fit, not made here."""
+    if not isinstance(options.stop, Namespace):
+        raise ConfigError(f"stop is {options.stop}; say at what: target, simulated_s or rounds (stop: {{rounds: 50}})")
+    given = {name: _plain(options[name]) for name in Comparison.__dataclass_fields__}
+    given["algorithms"] = [one if isinstance(one, str) else Choice(**one) for one in given["algorithms"]]
+    given["variants"] = [Variant(**one) for one in given["variants"]]
+    given["stop"] = Stop(**given["stop"])
+    comparison = Comparison(**given)
     comparison.check()
     return comparison
+
+
+def _plain(value: Any) -> Any:
+    """Return what was parsed without the parser's own types."""
+    if isinstance(value, Namespace | dict):
+        items = vars(value) if isinstance(value, Namespace) else value
+        return {key: _plain(one) for key, one in items.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def _find_base(base: str, file: Path | None) -> Path:

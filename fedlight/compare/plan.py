@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fedlight.compare.comparison import Comparison, flat
 from fedlight.errors import ConfigError
 
@@ -151,14 +149,8 @@ def _options(settings: Settings) -> Iterator[str]:
 
 
 def _as_text(value: Any) -> str:
-    """Return a value as an option says it: text as it is, where YAML reads it as text."""
-    if isinstance(value, str):
-        try:
-            plain = yaml.safe_load(value) == value
-        except yaml.YAMLError:
-            plain = False
-        return value if plain else json.dumps(value)
-    return json.dumps(value)
+    """Return a value as an option says it; what fit makes of a text depends on the key, as on the command line."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _ending(comparison: Comparison, label: str, cell: Settings, seed: int, folder: Path) -> Iterator[str]:
@@ -174,7 +166,7 @@ def _ending(comparison: Comparison, label: str, cell: Settings, seed: int, folde
     if stop.target is not None:
         yield from (f"--trainer.callbacks.metric={comparison.metric}", f"--trainer.callbacks.target={stop.target!r}")
     yield from ("--trainer.default_root_dir", str(folder))
-    yield from ("--trainer.callbacks+=RunNote", f"--trainer.callbacks.label={_as_text(label)}")
+    yield from ("--trainer.callbacks+=RunNote", f"--trainer.callbacks.label={label}")
     if cell:
         yield f"--trainer.callbacks.cell={json.dumps(cell)}"
     yield f"--trainer.callbacks.metric={comparison.metric}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from typing import IO, Any, Literal, final
 
 from fedlight.compare.folder import Ready, Start, clear, find_start, is_done
@@ -75,7 +75,7 @@ class Runner:
             one.note = read_note(one.ready.run.folder) if one.status == "kept" else {}
         self._jobs = jobs
         self._inherited = () if inherited is None else (inherited,)
-        self._processes: dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]] = {}
+        self._processes: dict[int, tuple[Popen[bytes], IO[bytes]]] = {}
 
     @property
     def failed(self) -> list[Tracked]:
@@ -110,11 +110,11 @@ class Runner:
             clear(run.folder)
         run.folder.mkdir(parents=True, exist_ok=True)
         log = (run.folder / LOG).open("ab")
-        process = subprocess.Popen(  # noqa: S603 - our own program
+        process = Popen(  # noqa: S603 - our own program
             _command(one.ready, start),
-            stdin=subprocess.DEVNULL,
+            stdin=DEVNULL,
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=STDOUT,
             env={**os.environ, "OMP_NUM_THREADS": str(run.threads), "PYTHONUNBUFFERED": "1"},
             pass_fds=self._inherited,
         )
@@ -152,7 +152,7 @@ class Runner:
         for process, log in self._processes.values():
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            except TimeoutExpired:
                 process.kill()
                 process.wait()
             log.close()

@@ -15,6 +15,7 @@ from typing import Any, Final, final
 import lightning.pytorch as pl
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from fedlight.errors import ConfigError
 from fedlight.tracking.environment import describe_environment, peak_memory_bytes
@@ -52,7 +53,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
     callbacks = trainer.get("callbacks") or []
     listed = callbacks if isinstance(callbacks, list) else [callbacks]
     trainer["callbacks"] = [one for one in listed if not _is_note(one)]
-    text = json.dumps({**kept, "trainer": trainer}, sort_keys=True, default=str)
+    text = json.dumps(_without_empty({**kept, "trainer": trainer}), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -95,6 +96,7 @@ class RunNote(Callback):
         self._before_s = 0.0
         self._written_s = 0.0
         self._validated = False
+        self._last_scalars: dict[str, float] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Say that the run has begun, or goes on."""
@@ -117,6 +119,19 @@ class RunNote(Callback):
         }
         self._write()
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log once more what the checkpoint's round had to say: a run that was killed may not have come to it."""
+        for logger in trainer.loggers if self._last_scalars else ():
+            logger.log_metrics(self._last_scalars, step=int(self._last_scalars["epoch"]))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Hand the system all that was logged before the checkpoint: what is not in the log is not run again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Remember that validation had its say."""
         self._validated = True
@@ -132,6 +147,7 @@ class RunNote(Callback):
             raise ConfigError(_never_logged(self.metric, list(metrics)))
         if record is None or not self._note:
             return
+        self._last_scalars = {**record.scalars(), "epoch": float(record.round_idx)}
         value = metrics.get(self.metric) if self.metric is not None else None
         known = (self._note.get("progress") or {}).get("value")
         self._note["progress"] = {
@@ -144,11 +160,13 @@ class RunNote(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a run that goes on adds to."""
-        return {name: self._note.get(name) for name in CARRIED} | {"wall_s": self._wall_s()}
+        carried = {name: self._note.get(name) for name in CARRIED}
+        return {**carried, "wall_s": self._wall_s(), "last_scalars": dict(self._last_scalars)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from there."""
         self._before_s = float(state_dict["wall_s"])
+        self._last_scalars = dict(state_dict["last_scalars"])
         if self._note:
             self._note |= {name: state_dict[name] for name in CARRIED}
 
@@ -177,6 +195,14 @@ def close_notes(trainer: pl.Trainer, error: BaseException | None = None) -> None
     for callback in getattr(trainer, "callbacks", ()):
         if isinstance(callback, RunNote) and not trainer.interrupted:
             callback.close(error)
+
+
+def _without_empty(value: Any) -> Any:
+    """Return a configuration without what is null or empty: a parser may write that, or leave it out."""
+    if isinstance(value, Mapping):
+        items = {key: _without_empty(one) for key, one in value.items()}
+        return {key: one for key, one in items.items() if one not in (None, {}, [])}
+    return [_without_empty(one) for one in value] if isinstance(value, list) else value
 
 
 def _is_note(callback: Any) -> bool:

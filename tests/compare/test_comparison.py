@@ -97,10 +97,10 @@ def test_when_a_run_ends_is_told_to_a_callback_and_the_round_limit_to_the_traine
     assert "--trainer.callbacks+=StopAt" not in run.arguments
 
 
-def test_text_that_yaml_would_take_for_something_else_is_quoted():
+def test_values_are_written_as_options_say_them():
     (run,) = plan(algorithms=["A"], seeds=[0], set={"a": "1", "b": "x: y", "c": "-z", "d": True, "e": [1], "f": -1})
     told = options(run)
-    assert (told["a"], told["b"], told["d"], told["e"]) == ('"1"', '"x: y"', "true", "[1]")
+    assert (told["a"], told["b"], told["d"], told["e"]) == ("1", "x: y", "true", "[1]")
     assert "--c=-z" in run.arguments
     assert "--f=-1" in run.arguments
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -133,7 +132,7 @@ def test_a_metric_that_is_never_logged_ends_everything(ready):
         run_all(*runs)
     assert time.monotonic() - began < 15
     assert not runs[2].run.folder.exists()
-    assert read_note(runs[1].run.folder)["status"] == "running"
+    assert not is_done(runs[1])
 
 
 def test_an_interruption_ends_the_processes(ready):
@@ -162,7 +161,7 @@ def test_a_folder_of_something_else_is_refused(ready, tmp_path):
         check_folder(out, runs)
     (out / "comparison.yaml").write_text("")
     check_folder(out, runs)
-    with pytest.raises(ConfigError, match="thesis.tex is a file; choose a folder"):
+    with pytest.raises(ConfigError, match=r"thesis\.tex is a file; choose a folder"):
         check_folder(out / "thesis.tex", runs)
 
 
@@ -179,8 +178,8 @@ def test_a_folder_of_another_comparison_is_refused_one_that_grows_is_not(ready, 
 
 
 def test_two_comparisons_do_not_work_in_one_folder(tmp_path):
-    with lock(tmp_path), pytest.raises(ConfigError, match="another fedlight compare, or a run that it left behind"):
-        with lock(tmp_path):
-            pass
+    refused = pytest.raises(ConfigError, match="another fedlight compare, or a run that it left behind")
+    with lock(tmp_path), refused, lock(tmp_path):
+        pass
     with lock(tmp_path) as held:
-        assert Path(f"/proc/self/fd/{held}").exists() or held > 2
+        assert held > 2

@@ -87,6 +87,7 @@ def test_the_hash_is_of_what_decides_the_result():
     same = {
         **config,
         "num_threads": 2,
+        "model": {"a": 1, "init_args": {}, "b": None},
         "trainer": {
             "callbacks": [{"class_path": "fedlight.tracking.RunNote", "init_args": {"label": "x"}}],
             "default_root_dir": "elsewhere",
