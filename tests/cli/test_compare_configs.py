@@ -43,3 +43,12 @@ def test_it_says_how_it_is_run_and_comments_its_keys(path):
     keys = [line for line in lines if re.match(r"\w", line)]
     assert not [line for line in keys if "#" not in line and not line.startswith(("algorithms:", "variants:"))]
     assert (path.parent / yaml.safe_load(path.read_text())["base"]).is_file()
+
+
+def test_the_file_in_the_docs_is_one(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(shutil.copytree(CONFIGS, tmp_path / "configs").parent)
+    text = (CONFIGS.parent / "docs" / "compare.md").read_text()
+    path = Path("configs/compare/docs.yaml")
+    path.write_text(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+    assert main(["compare", "--config", str(path), "--out", "out", "--print_commands"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == num_runs(path) == 4 * 2 * 2 * 3
