@@ -141,9 +141,7 @@ SCHEDULES = {
 
 def under(name, schedule):
     """Make an algorithm that moves by another schedule."""
-    algorithm = getattr(fedlight.algorithms, name)()
-    algorithm.schedule = SCHEDULES[schedule]()
-    return algorithm
+    return getattr(fedlight.algorithms, name)().with_schedule(SCHEDULES[schedule]())
 
 
 def run(algorithm, rounds=ROUNDS, module=Small, data=None, fleet=None, folder=None, resume=None, processes=1):

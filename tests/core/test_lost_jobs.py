@@ -5,7 +5,6 @@ import pytest
 from fedlight.core.round_record import RoundRecord
 from fedlight.core.types import Job, Timing, Work
 
-
 TIMING = Timing(1.0, 4.0, 2.0)
 
 
