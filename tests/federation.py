@@ -141,7 +141,12 @@ SCHEDULES = {
 
 def under(name, schedule):
     """Make an algorithm that moves by another schedule."""
-    return getattr(fedlight.algorithms, name)().with_schedule(SCHEDULES[schedule]())
+    kind, moves = getattr(fedlight.algorithms, name), SCHEDULES[schedule]()
+    if size_key(name) == "clients_per_round":
+        return kind(schedule=moves)
+    algorithm = kind()  # these have a schedule of their own
+    algorithm.schedule = moves
+    return algorithm
 
 
 def run(algorithm, rounds=ROUNDS, module=Small, data=None, fleet=None, folder=None, resume=None, processes=1):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 from fedlight.core.download import Download, GlobalModel
 from fedlight.core.schedule import Schedule
 from fedlight.core.slots import (
@@ -76,12 +74,6 @@ class Algorithm:
     def name(self) -> str:
         """Import path of the class, as checkpoints record it."""
         return f"{type(self).__module__}.{type(self).__qualname__}"
-
-    def with_schedule(self, schedule: Schedule) -> Algorithm:
-        """Return the same algorithm, with the same parts, on a server that moves by another schedule."""
-        other = copy.copy(self)
-        other.schedule = schedule
-        return other
 
     def slots(self) -> dict[str, Part]:
         """Return the parts by slot name, in the order in which a round asks them."""

@@ -24,7 +24,6 @@ from fedlight.core.fleet import Fleet
 from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
 from fedlight.core.round_record import RoundRecord
-from fedlight.core.schedule import Schedule
 from fedlight.core.slots import NoServerUpdate
 from fedlight.core.types import FederatedData, Job, Report, RoundState, State
 from fedlight.errors import ConfigError
@@ -61,7 +60,6 @@ class Server(pl.LightningModule):
         seed: every random draw of the run derives from it.
         state_ttl_s: simulated seconds without an update after which what is kept of a client (its contribution and
             memory, what parts have learnt of it) is dropped, > 0; None: never.
-        schedule: when the server moves, in place of the algorithm's own; None: that.
 
     Attributes:
         plan: index maps of the client's architecture; known after ``setup``.
@@ -86,12 +84,11 @@ class Server(pl.LightningModule):
         init_weights: str | None = None,
         seed: int = 0,
         state_ttl_s: float | None = None,
-        schedule: Schedule | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.client = client
-        self.algorithm = algorithm if schedule is None else algorithm.with_schedule(schedule)
+        self.algorithm = algorithm
         self.fleet = fleet
         self.server_optimizer = server_optimizer or plain_sgd
         self.server_lr_scheduler = server_lr_scheduler

@@ -55,9 +55,9 @@ TINY = ("--config", "tiny.yaml")
             "--model.algorithm.local CLASS before it",
         ),
         (
-            ("fit", *TINY, "--model.schedule", "FixedFraction", "--model.schedule.fraction", "2"),
-            "model.schedule (FixedFraction): fraction=2.0 of FixedFraction is outside (0, 1]: it is what a round waits "
-            "for",
+            ("fit", *TINY, "--model.algorithm.schedule", "FixedFraction", "--model.algorithm.schedule.fraction", "2"),
+            "model.algorithm.schedule (FixedFraction): fraction=2.0 of FixedFraction is outside (0, 1]: it is what a "
+            "round waits for",
         ),
         (
             ("fit", *TINY, "--model.client", "fedlight.models.ConvNett"),
@@ -120,8 +120,8 @@ def test_one_line(refusal, arguments, line, tmp_path):
 
 
 def test_a_deadline_that_nobody_can_meet(refusal):
-    options = ("--model.schedule.deadline_s", "1e-6", "--model.schedule.max_doublings", "3")
-    line = refusal("fit", *TINY, "--model.schedule", "Deadline", *options)
+    options = ("--model.algorithm.schedule.deadline_s", "1e-6", "--model.algorithm.schedule.max_doublings", "3")
+    line = refusal("fit", *TINY, "--model.algorithm.schedule", "Deadline", *options)
     assert line.startswith("deadline_s=1e-06 is a deadline that nobody can meet: doubled max_doublings=3 times it is")
 
 
