@@ -232,7 +232,7 @@ def test_a_failing_variant_is_told_and_the_others_are_compared(capsys):
     assert line == "fedlight: cmp.yaml: metric is val/f1, which the runs don't log; validation logs val/accuracy\n"
 
 
-def test_runs_of_a_seed_are_paired(tmp_path):
+def test_runs_of_a_seed_are_paired(capsys, monkeypatch):
     """Same initial weights, cohorts, order of data and devices, whatever the algorithm."""
     Path("watched.py").write_text(
         "import os, lightning, torch\n"
@@ -276,7 +276,7 @@ def test_runs_of_a_seed_are_paired(tmp_path):
     seen, saved = {}, {}
     for label, seed in (("SynFL", 3), ("FedMP", 3), ("SynFL", 4)):
         out, file = f"{label}_{seed}", f"{label}_{seed}.pt"
-        os.environ["SEEN"] = f"{out}.txt"
+        monkeypatch.setenv("SEEN", f"{out}.txt")
         some = ("--set.model.client=watched.Net", "--set.model.fleet=High", "--set.data.num_clients=8")
         some += (
             "--stop.rounds=2",
@@ -285,8 +285,9 @@ def test_runs_of_a_seed_are_paired(tmp_path):
             f"--seeds=[{seed}]",
         )
         some += (f"--set.trainer.callbacks=[{{class_path: watching.Watching, init_args: {{file: {file}}}}}]",)
-        assert main(["compare", "--config", "cmp.yaml", "--out", out, *some]) == 0
-        del os.environ["SEEN"]
+        assert main(["compare", "--config", "cmp.yaml", "--out", out, *some, "--print_commands"]) == 0
+        assert main(shlex.split(capsys.readouterr().out)[2:]) == 0
+        capsys.readouterr()
         # Times decide in which order clients are trained, so each round's batches are compared as a set.
         seen[out], saved[out] = sorted(Path(f"{out}.txt").read_text().split()), torch.load(file, weights_only=False)
     one, paired, other = (saved[name] for name in ("SynFL_3", "FedMP_3", "SynFL_4"))
