@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedlight.errors import DataError
+from fedlight.report.contributions import CLIENTS_FILE, mean_scores, rank_correlation, read_qualities
 from fedlight.report.pictures import Picture
 from fedlight.report.style import INK, SEQUENTIAL, drawing, new_figure, save
 from fedlight.report.summary import Cell
@@ -19,13 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CLIENTS_FILE = "clients.csv"
-"""What a fit writes of its partition: one line per client."""
-
-NO_LEVELS = ("name", "copy_of", "examples", "js_distance", "effective_classes", "effective_examples")
-"""Columns of that file that are no level of a corruption; nor are those of classes."""
-
-RATIO, SPARSITY, CONTRIBUTION = "prune/ratio/", "prune/layer_sparsity/", "contribution/"
+RATIO, SPARSITY = "prune/ratio/", "prune/layer_sparsity/"
 MAX_PANELS = 12
 """Variants in one picture."""
 
@@ -55,59 +49,33 @@ def draw_sparsity(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Pic
 def draw_contributions(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -> Picture:
     """Draw each client's mean contribution against what is known of its data."""
     title = "Contribution against data quality"
-    scores = {label: table.mean(axis=1) for label, table in _tables(cell, log, CONTRIBUTION).items() if table.size}
+    first = [(variant.label, variant.rows[0].run) for variant in cell.variants]
+    scores = {label: told for label, run in first if not (told := mean_scores(run, log)).empty}
     if not scores:
         return Picture(name, title, "Left out: no variant has logged contributions of single clients.")
-    qualities = read_qualities(cell)
-    if not qualities:
+    qualities = {label: read_qualities(run) for label, run in first if label in scores}
+    names = dict.fromkeys(name for told in qualities.values() for name in told)
+    if not names:
         return Picture(name, title, f"Left out: no run has a {CLIENTS_FILE} beside its log that tells clients apart.")
-    pairs = [(label, quality) for quality in qualities for label in scores][:MAX_PANELS]
+    pairs = [(label, quality) for quality in names for label in scores if quality in qualities[label]]
     note = (
         "One dot per client: mean of its contribution over the rounds of the first seed, against what is known of its "
         "data: the true level of a corruption where there is one, else how far its classes are from everybody's, else "
         "its number of examples. ρ: Spearman's rank correlation."
     )
+    if len(pairs) > MAX_PANELS:
+        note += f" The first {MAX_PANELS} of {len(pairs)}."
     with drawing(name):
-        figure, panels = _grid(len(pairs))
-        for axes, (label, quality) in zip(panels, pairs, strict=True):
-            known = scores[label].reindex(qualities[quality].index).dropna()
-            levels = qualities[quality][known.index]
-            axes.plot(levels, known, "o", color=INK, markersize=4, alpha=0.7)
-            axes.set_title(label + _correlation(levels, known))
+        figure, panels = _grid(len(pairs[:MAX_PANELS]))
+        for axes, (label, quality) in zip(panels, pairs, strict=False):
+            levels = qualities[label][quality]
+            known = scores[label].reindex(levels.index).dropna()
+            correlation = rank_correlation(known, levels)
+            axes.plot(levels[known.index], known, "o", color=INK, markersize=4, alpha=0.7)
+            axes.set_title(label + ("" if correlation is None else f", ρ = {correlation:.2f}".replace("-", "−")))
             axes.set_xlabel(quality.replace("_", " "))
             axes.set_ylabel("contribution")
         return Picture(name, title, note, save(figure, folder, name))
-
-
-def read_qualities(cell: Cell) -> dict[str, pd.Series[float]]:
-    """Return what the first run that tells it says of its clients' data: name to values by client.
-
-    Levels of corruptions, where clients differ in them; else the distance of their classes from everybody's, else
-    their numbers of examples.
-    """
-    import pandas as pd
-
-    for curve in cell.curves:
-        for path in sorted(curve.run.folder.rglob(CLIENTS_FILE)):
-            table = pd.read_csv(path, dtype={"client": str})
-            if "client" not in table:
-                raise DataError(f"report: {path} has no column client; mend or remove it")
-            table = table.set_index("client")
-            levels = [name for name in table if name not in NO_LEVELS and not str(name).startswith("class_")]
-            for names in (levels, ["js_distance"], ["examples"]):
-                told: dict[str, pd.Series[float]] = {}
-                told |= {str(name): table[name] for name in names if name in table and table[name].nunique() > 1}
-                if told:
-                    return told
-    return {}
-
-
-def _correlation(first: pd.Series[float], second: pd.Series[float]) -> str:
-    from scipy import stats
-
-    if len(first) < 3 or first.nunique() < 2 or second.nunique() < 2:
-        return ""
-    return f", ρ = {stats.spearmanr(first, second).statistic:.2f}".replace("-", "−")
 
 
 def _tables(cell: Cell, log: pd.DataFrame, prefix: str) -> dict[str, pd.DataFrame]:

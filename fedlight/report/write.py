@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fedlight.errors import ConfigError, DataError
+from fedlight.report.contributions import make_contribution_table
 from fedlight.report.formats import to_html, to_latex, to_markdown
 from fedlight.report.measures import Curve, Measured, Metric, choose, measure, read_curve
 from fedlight.report.runs import DONE, Run, find_runs
@@ -211,10 +212,12 @@ def _write_page(
     sections = []
     for number, cell in enumerate(cells):
         suffix = f"_{number}" if number else ""
+        mine = log.loc[log["cell"] == cell.name]
         tables = make_tables(cell)
+        tables += [table] if (table := make_contribution_table(cell, mine)) else []
         for table in tables:
             _write_tables(out / "tables", table.name + suffix, table)
-        sections.append(Section(cell, tables, _draw(cell, log, shown, out / "pictures", suffix)))
+        sections.append(Section(cell, tables, _draw(cell, mine, shown, out / "pictures", suffix)))
     words = Words(
         title=settings.title or ("Comparison of " + _listed(list(shown))),
         command=settings.command or "",
@@ -235,14 +238,13 @@ def _draw(cell: Cell, log: pd.DataFrame, shown: dict[str, Look], folder: Path, s
     from fedlight.report import client_pictures, pictures
     from fedlight.report.timeline import draw_timeline
 
-    mine = log.loc[log["cell"] == cell.name]
     return [
         pictures.draw_over_time(cell, shown, folder, f"over_time{suffix}"),
         pictures.draw_over_bytes(cell, shown, folder, f"over_bytes{suffix}"),
         pictures.draw_front(cell, shown, folder, f"front{suffix}"),
-        client_pictures.draw_ratios(cell, mine, folder, f"ratios{suffix}"),
-        client_pictures.draw_sparsity(cell, mine, folder, f"sparsity{suffix}"),
-        client_pictures.draw_contributions(cell, mine, folder, f"contributions{suffix}"),
+        client_pictures.draw_ratios(cell, log, folder, f"ratios{suffix}"),
+        client_pictures.draw_sparsity(cell, log, folder, f"sparsity{suffix}"),
+        client_pictures.draw_contributions(cell, log, folder, f"contributions{suffix}"),
         draw_timeline(cell, folder, f"timeline{suffix}"),
     ]
 
