@@ -11,13 +11,15 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
+from fedlight.data.overview import CLIENTS_FILE, PICTURE_FILE
 from fedlight.errors import ConfigError
+from fedlight.tracking.jobs import JOBS_FILE
 
 NAMED_CHECKPOINTS = ("best", "last", "hpc")
 """Values of ``ckpt_path`` that Lightning looks up itself."""
 
-RUN_NOTES = ("config.yaml", "hparams.yaml")
-"""What a run writes into its folder, besides the log, before its first round."""
+RUN_NOTES = ("config.yaml", "hparams.yaml", CLIENTS_FILE, PICTURE_FILE, JOBS_FILE)
+"""What a run writes into its folder, besides the log, up to the end of its first round."""
 
 
 def check_writable(folder: str | Path, key: str) -> None:
@@ -63,7 +65,7 @@ def version_of(ckpt_path: str | None, root: str | Path) -> int | None:
 
 
 def remove_unused(logger: Logger | None) -> None:
-    """Remove the folder of a run that broke before its first round was done: it holds no checkpoint."""
+    """Remove the folder of a run that broke in its first round: it holds no checkpoint."""
     if not isinstance(logger, TensorBoardLogger):
         return
     folder = Path(logger.log_dir)

@@ -106,8 +106,6 @@ def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
     names = re.sub(r"\b(fit|validate|test)\.", "", names)
     if problem.key:
         return f"{problem.where}missing {names}; give it under init_args"
-    if names == "subcommand":
-        return "missing subcommand; use fedlight fit, validate, test, export or profile"
     if "." not in names:
         return f"missing {names}; --help lists all options"
     return f"missing {names}; give a --config FILE that sets it (configs/quickstart.yaml sets all), or the option"

@@ -256,7 +256,8 @@ class FedlightCLI(LightningCLI):
             close_notes(self.trainer)
         except Exception as error:
             close_notes(self.trainer, error)
-            if self.trainer.is_global_zero:
+            broke_early = subcommand != "fit" or self.model.round_idx <= 1
+            if self.trainer.is_global_zero and broke_early:
                 remove_unused(self.trainer.logger)
                 remove_empty(self._new_folders)
             raise

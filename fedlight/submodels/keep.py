@@ -53,6 +53,7 @@ def choose(
         ConfigError: a ratio, ``scope``, ``round_to`` or ``min_units`` out of range.
         DataError: scores of another length, or NaN.
     """
+    check_counts(round_to, min_units)
     sizes = _sizes(groups)
     values = _checked_scores(groups, scores, int(sizes.sum()))
     segments, partitions = _segments(groups), np.array([group.partitions for group in groups], dtype=np.int64)
@@ -95,17 +96,24 @@ def kept_counts(groups: Sequence[Group], ratio: Ratio, round_to: int = 8, min_un
     Raises:
         ConfigError: an argument out of range, or as many ratios as there are no groups.
     """
+    check_counts(round_to, min_units)
     ratios = _checked_ratio(ratio, len(groups))
     sizes = _sizes(groups)
     counts = _round(groups, sizes * (1.0 - ratios), round_to, min_units)
     return np.where(ratios == 0.0, sizes, counts)
 
 
+def check_counts(round_to: int, min_units: int) -> None:
+    """Raise ConfigError unless counts can be multiples of ``round_to`` and at least ``min_units``: both >= 1."""
+    if round_to < 1:
+        raise ConfigError(f"round_to={round_to} is not a multiple to round to: use 1 for exact counts, or 8")
+    if min_units < 1:
+        raise ConfigError(f"min_units={min_units} would let a group be emptied: use 1 or more")
+
+
 def _round(
     groups: Sequence[Group], target: npt.NDArray[np.float64], round_to: int, min_units: int
 ) -> npt.NDArray[np.int64]:
-    if round_to < 1:
-        raise ConfigError(f"round_to={round_to} is not a multiple to round to: use 1 for exact counts, or 8")
     sizes = _sizes(groups)
     parts = np.array([group.partitions for group in groups], dtype=np.int64)
     steps = np.array(
@@ -121,8 +129,6 @@ def _round(
 
 
 def _floors(groups: Sequence[Group], min_units: int) -> npt.NDArray[np.int64]:
-    if min_units < 1:
-        raise ConfigError(f"min_units={min_units} would let a group be emptied: use 1 or more")
     floors = [min(group.size, -(-min_units // group.partitions) * group.partitions) for group in groups]
     return np.array(floors, dtype=np.int64)
 

@@ -49,7 +49,7 @@ from fedlight.errors import ConfigError
         ("FedProx --A.mu -1", "model.algorithm (FedProx): mu=-1.0 of the proximal term is no pull"),
         ("FedMP --A.floor 0", "model.algorithm (FedMP): floor=0.0 would let rewards explode"),
         ("FedAvg --A.clients_per_round 0", "clients_per_round=0 trains nobody"),
-        ("FedLight --A.round_to 0", "round_to=0 is not a multiple to round to"),
+        ("FedLight --A.round_to 0", "model.algorithm (FedLight): round_to=0 is not a multiple to round to"),
         # what the server must hold
         (
             "FedPace --A.contribution LeaveOneOut",
@@ -67,8 +67,8 @@ def test_it_is_named(refusal, options, line):
     assert not Path("out").exists()
 
 
-KNOWN_AT_START = {"clients_per_round", "round_to"}
-"""Their range depends on the fleet and the network; see above."""
+KNOWN_AT_START = {"clients_per_round"}
+"""Its range depends on the fleet; see above."""
 
 MODES = {"UPFL": {"mode": "bandit"}}
 """Where an option counts in one mode only."""

@@ -49,6 +49,11 @@ class Exploding(Net):
     def training_step(self, batch, batch_idx):
         return self.loss(batch) * float("nan")
 
+class Breaking(Net):
+    def validation_step(self, batch, batch_idx):
+        if self.trainer.current_epoch == 2:
+            raise ValueError("in round 3")
+
 class NoLength(torch.utils.data.Dataset):
     def __getitem__(self, index):
         return torch.zeros(1, 8, 8), 0
@@ -151,6 +156,12 @@ def test_a_module_that_returns_no_loss(capsys, nets):
     assert line.startswith("fedlight: Forgetful.training_step returned None for every batch of every client in round 1")
     assert "end it with `return loss`" in line
     assert not Path("out").exists()
+
+
+def test_what_a_run_has_logged_stays_when_it_breaks_later(nets):
+    options = ("--trainer.max_epochs", "3", "--trainer.enable_checkpointing", "false")
+    assert main([*FIT, "--model.client", f"{nets}.Breaking", *options]) == 1
+    assert {"jobs.csv", "config.yaml"} <= files_below("out")
 
 
 def test_a_module_may_skip_batches(nets):

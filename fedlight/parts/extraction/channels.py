@@ -18,7 +18,7 @@ from fedlight.parts.extraction.masks import pack_bits, unpack_bits
 from fedlight.parts.extraction.pruning_schedule import Exchange, PruningSchedule, shielded
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage
-from fedlight.submodels.keep import Ratio, kept_counts
+from fedlight.submodels.keep import Ratio, check_counts, kept_counts
 from fedlight.submodels.structure import Cost, Group
 
 Scope = Literal["layer", "global"]
@@ -73,6 +73,7 @@ class Channels(Extraction):
             raise ConfigError(
                 f"layers spreads the ratio over groups: it needs scope='layer' (is {scope!r}) and rounding='nearest'"
             )
+        check_counts(round_to, min_units)
         self.schedule = PruningSchedule(every, until, exchange, exchange_share)
         self.scope: Scope = scope
         self.round_to = round_to

@@ -38,6 +38,8 @@ class Buffered(Schedule):
     def __init__(self, buffer: int = 10, concurrency: int | None = None, staleness: Staleness | None = None) -> None:
         if buffer < 1:
             raise ConfigError(f"buffer={buffer} never moves the server: use 1 or more")
+        if concurrency is not None:
+            checked_count("concurrency", concurrency, concurrency)
         self.buffer = buffer
         self.concurrency = concurrency
         self.staleness = staleness or Polynomial(0.5)
