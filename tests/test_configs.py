@@ -49,7 +49,7 @@ def test_there_is_one_per_algorithm_and_data_set():
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_trains_a_round(path, tmp_path, monkeypatch, capsys):
+def test_it_trains_a_round(path, tmp_path, monkeypatch, capsys, blank_pictures):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     options = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--trainer.default_root_dir=out"]
