@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given
@@ -32,14 +33,17 @@ class Fleet:
         self.lost = lost or (lambda client: None)
         self.round_idx = 0
         self.sent = []
+        self._times_sent = Counter()
 
     def dispatch(self, count):
         idle = (client for client in range(self.num_clients) if client not in self.clock.busy)
         chosen = list(itertools.islice(idle, max(0, count)))
         for client in chosen:
             now_s, lost = self.clock.now_s, self.lost(client)
-            repeat = sum(sent == (client, self.round_idx) for sent in self.sent)
-            self.sent.append((client, self.round_idx))
+            sent = client, self.round_idx
+            repeat = self._times_sent[sent]
+            self._times_sent[sent] += 1
+            self.sent.append(sent)
             job = Job(
                 client, self.round_idx, 0.0, None, Work(0.0, 0, 0), Timing(0.0, self.seconds(client), 0.0), now_s,
                 repeat=repeat,
