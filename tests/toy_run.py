@@ -1,7 +1,6 @@
 """The toy federation as a process: python toy_run.py FOLDER ROUNDS [--resume] [--processes N] ...
 
 Writes FOLDER/last.ckpt after every round, FOLDER/rounds.jsonl with what each round decided.
-``--hang-in R`` prints a line in the middle of round R, after its training, and waits to be killed.
 ``--buffered`` has a server that waits for nobody, so that jobs are in flight whenever it is killed.
 ``--deep`` trains a classifier with batch normalisation and dropout, with units chosen by what clients sum up.
 """
@@ -20,16 +19,19 @@ from fedlight.algorithms import FedLight
 from fedlight.core import Server
 from fedlight.parts import Buffered
 
+HANGING = "hanging"
+"""File that tells that a run waits to be killed."""
+
 
 class Diary(Callback):
-    """Write down what every round decided."""
+    """Write down what every round decided; in round ``hang_in``, after its training, wait to be killed."""
 
     def __init__(self, path, hang_in):
         self.path, self.hang_in = path, hang_in
 
     def on_train_batch_end(self, trainer, server, outputs, batch, batch_idx):
         if server.last_round.round_idx == self.hang_in:
-            print("hanging", flush=True)
+            (self.path.parent / HANGING).touch()
             time.sleep(600)
 
     def on_train_epoch_end(self, trainer, server):
@@ -51,7 +53,6 @@ def main():
     parser.add_argument("rounds", type=int)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--hang-in", type=int, default=-1)
     parser.add_argument("--deep", action="store_true")
     parser.add_argument("--buffered", action="store_true")
     arguments = parser.parse_args()

@@ -71,7 +71,7 @@ def test_scores_a_run_and_resumes_bit_for_bit(name, finished, tmp_path):
 def test_two_processes_equal_one(finished, tmp_path):
     """One pair of processes for several contributions: starting them is what costs."""
     command = [sys.executable, contribution_runs.__file__, str(tmp_path / "told.pt"), "--processes", "2"]
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     shared = torch.load(tmp_path / "told.pt", weights_only=True)
     assert tuple(shared) == SHARED_OUT
     for name, told in shared.items():

@@ -74,7 +74,7 @@ def test_two_processes_print_once_and_give_the_run_of_one(tmp_path):
     command = [sys.executable, "-m", "fedlight.cli", *FIT, "--trainer.max_epochs", "2", "--trainer.devices", "2"]
     command += ["--trainer.strategy", "ddp"]
     # A callback that waits for the other process on one side only would hang.
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("Run finished") == 1
     assert result.stdout.count("round 2/2") == 1

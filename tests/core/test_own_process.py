@@ -1,17 +1,19 @@
 """Runs in processes of their own: killed and resumed, or shared by two, they are the run that one process does."""
 
 import json
-import signal
+import multiprocessing
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
-from toy_run import train
+from toy_run import HANGING, train
 
 SCRIPT = Path(__file__).resolve().parent.parent / "toy_run.py"
 ROUNDS = 7
+HANG = {"hang_in": 3}
 
 
 def run(folder, *arguments):
@@ -28,7 +30,7 @@ def result(folder):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    run(folder)
+    train(folder, ROUNDS)
     return result(folder)
 
 
@@ -49,12 +51,15 @@ def assert_same(one, other):
 
 
 def kill_and_resume(folder, *arguments):
-    """Kill a run in the middle of its fourth round, resume it, and return its result."""
-    command = [sys.executable, str(SCRIPT), str(folder), str(ROUNDS), "--hang-in", "3", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert any("hanging" in line for line in process.stdout)
-        process.send_signal(signal.SIGKILL)
-    assert process.returncode == -signal.SIGKILL
+    """Kill a run in the middle of its fourth round, resume it in a new process, and return its result."""
+    options = {argument.removeprefix("--"): True for argument in arguments}
+    process = multiprocessing.get_context("fork").Process(target=train, args=(folder, ROUNDS), kwargs=options | HANG)
+    process.start()
+    while not (folder / HANGING).exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     killed = torch.load(folder / "last.ckpt", weights_only=True)["fedlight"]
     assert killed["round_idx"] == 3
     run(folder, "--resume", *arguments)

@@ -19,7 +19,7 @@ LAST = "runs/quickstart/version_0/checkpoints/last.ckpt"
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_with_the_file(tmp_path, monkeypatch):
+def _in_a_folder_with_the_file(tmp_path, monkeypatch, blank_pictures):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "configs").symlink_to(ROOT / "configs")

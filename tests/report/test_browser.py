@@ -49,7 +49,7 @@ def browse(tmp_path, *arguments):
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-dev-shm-usage"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000", *arguments]
     environment = {**os.environ, "HOME": str(tmp_path)}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=True, env=environment).stdout
 
 
 @pytest.mark.parametrize(("width", "scrolled"), [(1200, False), (500, True)])
