@@ -59,8 +59,7 @@ TAGS: Final[dict[str, str]] = {
     "reward/<statistic>": "min_quota, mean_quota: share of the aggregate that clients were given, where rewards differ",
     "picture/<name>": "pictures of the run: layer_sparsity (layers x rounds), ratio and contribution (clients x "
     "rounds), bandit (arms x rounds), timeline and timeline_round (clients x simulated time), fleet (how it "
-    "changed), participation, "
-    "staleness, energy, waiting",
+    "changed), partition (who holds what), participation, staleness, energy, waiting",
     UPLINK_BYTES: "bytes sent by this round's clients, by lost jobs up to their loss",
     DOWNLINK_BYTES: "bytes sent to this round's clients, to lost jobs up to their loss",
     MACS: "multiply-accumulates of this round's training over all clients, of lost jobs up to their loss",

@@ -31,6 +31,6 @@ def test_every_tag_of_the_parts_is_in_the_table():
 
 
 def test_every_picture_is_named():
-    names = [*(heatmap.name for heatmap in HEATMAPS), *OF_JOBS, WAITING]
+    names = [*(heatmap.name for heatmap in HEATMAPS), *OF_JOBS, WAITING, "fleet", "partition"]
     assert all(re.search(rf"\b{name}\b", TAGS["picture/<name>"]) for name in names)
     assert ARM_PREFIX.startswith("bandit/")
