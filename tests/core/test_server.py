@@ -193,8 +193,11 @@ def test_updates_are_dropped_as_they_are_merged(regressor, data, trainer, monkey
     assert max(alive) <= 2  # the new one, and the one before until its name is taken
 
 
-class Buffered(Schedule):
-    """Move after every second return, with three clients at work."""
+class EverySecond(Schedule):
+    """Move after every second return, with three clients at work.
+
+    Not by the name of a part: configs could no longer name that one alone.
+    """
 
     def check(self, num_clients):
         pass
@@ -209,7 +212,7 @@ class Buffered(Schedule):
 
 def buffered():
     parts = FedAvg().slots()
-    return Algorithm(**{**parts, "schedule": Buffered(), "ratio": Fixed(0.5)})
+    return Algorithm(**{**parts, "schedule": EverySecond(), "ratio": Fixed(0.5)})
 
 
 def checkpointed(trainer, folder, rounds, data, resume=None):
