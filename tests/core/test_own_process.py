@@ -73,6 +73,7 @@ def assert_resumed(resumed, expected):
     assert len(resumed[1]) == ROUNDS
 
 
+@pytest.mark.slow  # with more to keep, or to share, the test below does the same
 def test_a_killed_run_resumes_bit_for_bit(whole, tmp_path):
     assert_resumed(kill_and_resume(tmp_path)[1], whole)
 
@@ -95,6 +96,7 @@ def assert_close(shared, expected):
         assert shared[1][round_idx]["end_s"] == line["end_s"]
 
 
+@pytest.mark.slow  # with more to keep, or to share, the test below does the same
 def test_two_processes_give_the_same_run(whole, tmp_path):
     run(tmp_path, "--processes", "2")
     assert_close(result(tmp_path), whole)
