@@ -58,6 +58,14 @@ def test_stagnation_lowers_the_level_and_then_raises_the_quantile(make_state, ma
     assert pace.tempo(make_state(14)) == Tempo(0.0, 0.5)
 
 
+def test_progress_is_measured_by_the_first_loss(make_state, make_report):
+    pace = StagnationPace(start=0.4, step=0.2, patience=1, threshold=0.1)
+    tell(pace, make_state, make_report, [2.0, 0.5])
+    assert pace.tempo(make_state(2)).level == 0.4
+    tell(pace, make_state, make_report, [0.35])  # less by 30 %, but by less than a tenth of 2
+    assert pace.tempo(make_state(3)).level == 0.2
+
+
 def test_a_bandit_learns_the_level_of_most_progress(make_state, make_report):
     """Per second, level .4 gains most: a unit of loss in 2 s; level 0 gains one in 8 s, level .8 a tenth in 1 s."""
     seconds, gain = {0.0: 8.0, 0.4: 2.0, 0.8: 1.0}, {0.0: 1.0, 0.4: 1.0, 0.8: 0.1}

@@ -33,7 +33,7 @@ def test_equals_plain_loops():
     rounds = 30
     pace = StagnationPace(0.7, 0.35, patience=1, threshold=0.2, end_quantile=1.0, quantile_step=0.5)
     server, weights = run(FedPace(pace=pace, contribution=CosineGradient(), round_to=1), rounds), start()
-    level, quantile, best, r = 0.7, 0.0, None, [size / sum(SIZES) for size in SIZES]
+    level, quantile, first, best, r = 0.7, 0.0, None, None, [size / sum(SIZES) for size in SIZES]
     ratios, tempos = [0.8] * 4, set()
     for round_idx in range(rounds):
         if round_idx > 0:
@@ -56,7 +56,8 @@ def test_equals_plain_loops():
         r = [max(1e-3, 0.95 * share + 0.05 * cosine) for share, cosine in zip(r, cosines, strict=True)]
         r = [share / math.fsum(r) for share in r]
         loss = np.average(losses, weights=SIZES)
-        if best is None or loss < best - 0.2 * best:
+        first = loss if first is None else first
+        if best is None or loss < best - 0.2 * first:
             best = loss
         else:
             best = None

@@ -23,7 +23,7 @@ class Policy:
 
     def __init__(self):
         self.known, self.ratios, self.losses = [], {}, []
-        self.level, self.quantile, self.best = 0.7, 0.0, None
+        self.level, self.quantile, self.first, self.best = 0.7, 0.0, None, None
 
     def predicted(self, client, count):
         """A client that was never seen is as slow as the median of its class (odd or even), or else of all."""
@@ -55,7 +55,8 @@ class Policy:
             return
         loss = np.average([one for one, _ in self.losses], weights=[size for _, size in self.losses])
         self.losses = []
-        if self.best is None or loss < self.best - 0.2 * self.best:
+        self.first = loss if self.first is None else self.first
+        if self.best is None or loss < self.best - 0.2 * self.first:
             self.best = loss
         elif self.level > 0:
             self.level, self.best = round(self.level - 0.35, 6), None

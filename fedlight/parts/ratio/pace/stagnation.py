@@ -19,8 +19,10 @@ class StagnationPace(Pace):
 
     At ``end``, each further stagnation raises the quantile by ``quantile_step`` up to ``end_quantile``, so that at last
     slower clients set the pace and everyone trains (nearly) all of the model. The loss stagnates when for ``patience``
-    rounds the round's mean ``train/loss``, weighted by examples, hasn't fallen by the fraction ``threshold`` below the
-    best since the last step. Rounds whose clients tell no loss don't count. Where the server doesn't wait, a round is
+    rounds the round's mean ``train/loss``, weighted by examples, hasn't fallen by ``threshold`` times the run's first
+    loss below the best since the last step. (By a fraction of the best itself, clients that fit their own data ever
+    better would look like progress for ever: docs/results/fashion_mnist.md.) Rounds whose clients tell no loss don't
+    count. Where the server doesn't wait, a round is
     a few clients: with a ``window`` the mean is taken over so many updates, however many rounds they come in, and
     ``patience`` counts windows.
 
@@ -29,7 +31,7 @@ class StagnationPace(Pace):
         step: how far a stagnation lowers the level, > 0.
         end: last level, in [0, start].
         patience: rounds without progress that make a stagnation, >= 1.
-        threshold: smallest fall that is progress, as a fraction, in [0, 1).
+        threshold: smallest fall that is progress, as a fraction of the first loss, in [0, 1).
         target: whose time is common at first: ``fastest``, ``median``, ``slowest``, or a quantile in [0, 1].
         end_quantile: whose time is common at last, at least that of ``target``; None: that of ``target``.
         quantile_step: how far a stagnation at ``end`` raises the quantile, > 0.
@@ -58,7 +60,7 @@ class StagnationPace(Pace):
         if window is not None and window < 1:
             raise ConfigError(f"window={window} is no number of updates: use 1 or more, or leave it out for one round")
         if not 0.0 <= threshold < 1.0:
-            raise ConfigError(f"threshold={threshold} is outside [0, 1): it is a fraction of the loss")
+            raise ConfigError(f"threshold={threshold} is outside [0, 1): it is a fraction of the first loss")
         quantile = quantile_of(target)
         self.end_quantile = quantile if end_quantile is None else quantile_of(end_quantile, "end_quantile")
         if self.end_quantile < quantile:
@@ -67,6 +69,7 @@ class StagnationPace(Pace):
         self.window = window
         self._tempo = Tempo(self.start, quantile)
         self._losses: list[tuple[float, int]] = []  # of the window: loss, examples
+        self._first: float | None = None
         self._best: float | None = None
         self._idle = 0
 
@@ -82,7 +85,9 @@ class StagnationPace(Pace):
             return
         losses, sizes = zip(*self._losses, strict=True)
         self._losses, loss = [], float(np.average(losses, weights=sizes))
-        if self._best is None or loss < self._best - self.threshold * abs(self._best):
+        if self._first is None:
+            self._first = abs(loss)
+        if self._best is None or loss < self._best - self.threshold * self._first:
             self._best, self._idle = loss, 0
             return
         self._idle += 1
@@ -92,12 +97,13 @@ class StagnationPace(Pace):
     def state_dict(self) -> dict[str, Any]:
         """Return level, quantile, and how long the loss has stood still."""
         tempo = {"level": self._tempo.level, "quantile": self._tempo.quantile}
-        return {**tempo, "best": self._best, "idle": self._idle, "losses": [list(one) for one in self._losses]}
+        losses = [list(one) for one in self._losses]
+        return {**tempo, "first": self._first, "best": self._best, "idle": self._idle, "losses": losses}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._tempo = Tempo(state["level"], state["quantile"])
-        self._best, self._idle = state["best"], state["idle"]
+        self._first, self._best, self._idle = state["first"], state["best"], state["idle"]
         self._losses = [(loss, size) for loss, size in state["losses"]]
 
     def _next(self) -> Tempo:
