@@ -167,7 +167,9 @@ def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
     value = match.groups()[-1].strip()
     expected = re.findall(r"Expected a (.+?)(?=\. Got value|\n|$)", problem.text)
     kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
-    return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}"
+    one = "list" in kinds and re.fullmatch(r"[\w.]+", value)
+    way_out = f"; --{problem.key}+={value} adds one to it" if one and problem.key else ""
+    return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}{way_out}"
 
 
 def _no_class(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -175,8 +177,11 @@ def _no_class(problem: ParserProblem, match: re.Match[str]) -> str:
 
 
 def _too_early(problem: ParserProblem, match: re.Match[str]) -> str:
-    key = problem.key
-    return f"{key}.{match.group(1)} is set, but {key} has no class yet; put --{key} CLASS before it"
+    key, option = problem.key, match.group(1)
+    refused = re.search(rf'Parser key "{option}":\s*Expected a (.+?)\. Got value: (\S+)', problem.text)
+    if refused:  # it has a class, which takes the option, but not this value
+        return f"{problem.where}expected {_plain_type(refused.group(1))}, got {refused.group(2)}"
+    return f"{key}.{option} is set, but {key} has no class yet; put --{key} CLASS before it"
 
 
 def _plain_type(kind: str) -> str:

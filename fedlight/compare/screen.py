@@ -71,7 +71,7 @@ class Screen:
                     self._say(self._told_line(one))
 
     def _told_line(self, one: Tracked) -> str:
-        finished = sum(other.status in ("done", "kept", "failed") for other in self._tracked)
+        finished = sum(status in ("done", "kept", "failed") for status in self._told.values())
         _, value, simulated, wall = _facts(one)
         said = f"{one.ready.run.name}: {self._metric} {value} after {simulated} simulated"
         kept = " (kept from before)" if one.status == "kept" else f" in {wall}"

@@ -112,7 +112,7 @@ class TraceAvailability(Availability):
             if not 0 <= up_s < down_s <= period_s:
                 raise DataError(
                     f"{self.path}, row {index + 1} of its data: up_s {up_s:g} and down_s {down_s:g} are no interval in "
-                    f"[0, {period_s:g}]"
+                    f"[0, {period_s:g}]: give up_s below down_s, both in seconds from the start of the trace"
                 )
             intervals.setdefault(name, []).append((up_s, down_s))
         return [(_merged(one), period_s) for one in intervals.values()]
@@ -120,16 +120,16 @@ class TraceAvailability(Availability):
     def _entries(self) -> list[tuple[_Intervals, float]]:
         if self.period_s is not None:
             raise ConfigError(f"period_s={self.period_s}: FedScale's traces say their finish_time; leave it out")
-        entries = read_entries(self.path, ("active", "inactive", "finish_time", "duration", "model"))
+        entries = read_entries(self.path, ("active", "inactive", "finish_time"), ("duration", "model"))
         return [self._entry(entry, f"{self.path}, entry {name}") for name, entry in entries.items()]
 
     def _entry(self, entry: Any, where: str) -> tuple[_Intervals, float]:
-        period_s = number(entry.get("finish_time"), f"{where}, key finish_time")
+        period_s = number(entry["finish_time"], f"{where}, key finish_time")
         if period_s <= 0:
             raise DataError(f"{where}, key finish_time: {period_s:g} is not above 0")
         times: dict[str, list[float]] = {}
         for key in ("active", "inactive"):
-            values = entry.get(key)
+            values = entry[key]
             if not isinstance(values, Sequence) or isinstance(values, str):
                 raise DataError(f"{where}, key {key}: is {type(values).__name__}, not a list of seconds")
             times[key] = [number(value, f"{where}, key {key}, place {k}") for k, value in enumerate(values)]

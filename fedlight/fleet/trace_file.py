@@ -53,7 +53,7 @@ def read_table(path: str, columns: Sequence[str], texts: Sequence[str] = ()) -> 
     return table
 
 
-def read_entries(path: str, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def read_entries(path: str, keys: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Mapping[str, Any]]:
     """Read FedScale's format, a dictionary of one dictionary per client, from JSON or a pickle.
 
     A pickle is read by an unpickler that knows dictionaries, lists, tuples, sets, numbers and text alone: nothing in
@@ -61,10 +61,12 @@ def read_entries(path: str, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]
 
     Args:
         path: the file; its ending says which (``.json``, ``.pkl``, ``.pickle``).
-        keys: what the inner dictionaries may hold; any subset.
+        keys: what every inner dictionary holds.
+        optional: what it may hold besides.
 
     Raises:
-        DataError: no such file, not to be read, not such a dictionary, or an unknown key; names the file and entry.
+        DataError: no such file, not to be read, not such a dictionary, an unknown key or a missing one; names the file
+            and the entry.
     """
     file = _existing(path)
     try:
@@ -80,9 +82,13 @@ def read_entries(path: str, keys: Sequence[str]) -> dict[str, Mapping[str, Any]]
     for name, entry in content.items():
         if not isinstance(entry, Mapping):
             raise DataError(f"{path}, entry {name}: is {type(entry).__name__}, not a dictionary of {', '.join(keys)}")
-        unknown = [key for key in entry if key not in keys]
+        unknown = [key for key in entry if key not in (*keys, *optional)]
         if unknown:
-            raise DataError(f"{path}, entry {name}: key {unknown[0]!r} is unknown; keys are {', '.join(keys)}")
+            known = ", ".join((*keys, *optional))
+            raise DataError(f"{path}, entry {name}: key {unknown[0]!r} is unknown; keys are {known}")
+        missing = [key for key in keys if key not in entry]
+        if missing:
+            raise DataError(f"{path}, entry {name}: there is no key {missing[0]}; every client needs it")
     return {str(name): entry for name, entry in content.items()}
 
 

@@ -90,7 +90,7 @@ class TraceFleet(SteadyFleet):
         values: dict[str, list[float]] = {key: [] for key in keys}
         for client, entry in read_entries(self.path, keys).items():
             for key in keys:
-                value = number(entry.get(key), f"{self.path}, entry {client}, key {key}")
+                value = number(entry[key], f"{self.path}, entry {client}, key {key}")
                 if value <= 0:
                     raise DataError(f"{self.path}, entry {client}, key {key}: {value:g} is not above 0")
                 values[key].append(value)

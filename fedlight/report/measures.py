@@ -178,6 +178,7 @@ def measure(curve: Curve, log: pd.DataFrame, metric: Metric, targets: Sequence[f
     crossings = [curve.first_crossing(metric, target) for target in targets]
     within = log.loc[log["simulated_s"] <= common_s]
     sums = within.groupby("tag")["value"].sum()
+    logged = set(log["tag"])
     wall = log.loc[log["tag"] == tags.WALL_S, "value"]
     note = curve.run.note
     return Measured(
@@ -189,7 +190,7 @@ def measure(curve: Curve, log: pd.DataFrame, metric: Metric, targets: Sequence[f
         end_final=float(curve.values[-LAST_ROUNDS:].mean()),
         reached_s=tuple(None if at is None else float(curve.simulated_s[at]) for at in crossings),
         reached_wall_s=tuple(None if at is None else _known(curve.wall_s[at]) for at in crossings),
-        costs={name: float(sums[tag]) for name, tag in TOTALS.items() if tag in sums},
+        costs={name: float(sums.get(tag, 0.0)) for name, tag in TOTALS.items() if tag in logged},
         waiting=_waiting(within),
         wall_s=note.get("wall_s") or (float(wall.sum()) if len(wall) else None),
         peak_memory_bytes=note.get("peak_memory_bytes"),

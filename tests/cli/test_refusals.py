@@ -55,6 +55,14 @@ TINY = ("--config", "tiny.yaml")
             "--model.algorithm.local CLASS before it",
         ),
         (
+            ("fit", *TINY, "--model.algorithm.schedule", "FixedFraction", "--model.algorithm.schedule.late", "maybe"),
+            "model.algorithm.schedule.late (FixedFraction): expected one of 'drop', 'keep', 'cache', got maybe",
+        ),
+        (
+            ("fit", *TINY, "--data.corruption", "LabelNoise"),
+            "data.corruption: expected list, got LabelNoise; --data.corruption+=LabelNoise adds one to it",
+        ),
+        (
             ("fit", *TINY, "--model.algorithm.schedule", "FixedFraction", "--model.algorithm.schedule.fraction", "2"),
             "model.algorithm.schedule (FixedFraction): fraction=2.0 of FixedFraction is outside (0, 1]: it is what a "
             "round waits for",

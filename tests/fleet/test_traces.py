@@ -126,7 +126,7 @@ def test_device_files_that_cannot_be_are_refused(write, text, words):
             "a.json",
             "a.json, entry 3: key 'bandwidth' is unknown; keys are",
         ),
-        ({"3": {"computation": 1.0}}, "a.json", "entry 3, key communication: None is no finite number"),
+        ({"3": {"computation": 1.0}}, "a.json", "entry 3: there is no key communication; every client needs it"),
         ({"3": {"computation": 0, "communication": 1}}, "a.json", "entry 3, key computation: 0 is not above 0"),
         ({3: [1, 2]}, "a.pkl", "entry 3: is list, not a dictionary"),
         ([1], "a.pkl", "holds no dictionary of clients"),
@@ -255,7 +255,7 @@ def test_nobody_ever_comes_where_no_trace_has_an_interval(write):
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
-        ({"active": [1], "inactive": [2]}, "entry 4, key finish_time: None is no finite number"),
+        ({"active": [1], "inactive": [2]}, "entry 4: there is no key finish_time; every client needs it"),
         ({"active": [1], "inactive": [2], "finish_time": 0}, "key finish_time: 0 is not above 0"),
         ({"active": 1, "inactive": [2], "finish_time": 9}, "key active: is int, not a list"),
         ({"active": ["x"], "inactive": [2], "finish_time": 9}, "key active, place 0: 'x' is no finite number"),

@@ -58,6 +58,8 @@ def test_final_is_the_mean_of_the_last_five_rounds_within_the_common_time(tmp_pa
 def test_no_round_within_the_common_time_gives_no_value(tmp_path):
     row = measured(tmp_path, (), [0.5, 0.6], [10.0, 20.0], common_s=5.0)
     assert (row.final, row.best, row.waiting) == (None, None, None)
+    # Nothing had been spent: a mean over seeds counts it as that.
+    assert row.costs == {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0}
 
 
 def test_costs_add_up_within_the_common_time(tmp_path):
