@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GIGA = 1e9
+GIGA, MEGA = 1e9, 1e6
 CUT_OFF = 0.05
 """Share of the plotted time whose worst values may lie outside the frame."""
 
@@ -79,9 +79,10 @@ def draw_over_bytes(cell: Cell, look: dict[str, Look], folder: Path, name: str) 
     title = f"{cell.metric.tag} over bytes"
     if not all(np.isfinite(curve.sent_bytes).all() for curve in cell.curves):
         return Picture(name, title, "Left out: not all runs have logged the bytes that they sent.")
-    note = "The same over gigabytes sent by and to all clients since the start."
+    note = "The same over the bytes sent by and to all clients since the start."
+    size, unit = (GIGA, "GB") if max(curve.sent_bytes[-1] for curve in cell.curves) >= GIGA else (MEGA, "MB")
     with drawing(name):
-        figure, _ = _curves(cell, look, lambda curve: curve.sent_bytes / GIGA, "GB sent both ways")
+        figure, _ = _curves(cell, look, lambda curve: curve.sent_bytes / size, f"{unit} sent both ways")
         return Picture(name, title, note, save(figure, folder, name))
 
 
