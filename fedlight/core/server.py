@@ -274,13 +274,13 @@ class Server(pl.LightningModule):
     def _step(self, aggregate: State) -> None:
         """Step the server optimizer on minus the aggregate; buffers take their part of it directly.
 
-        A parameter without an aggregate (every update was left out) has gradient 0: the optimizer still steps, since
-        ``global_step`` counts rounds.
+        A parameter without an aggregate (nobody came back, or every update was left out) has no gradient, so momentum
+        doesn't carry it on; the optimizer is still stepped, since ``global_step`` counts rounds.
         """
         for name, parameter in self.client.named_parameters():
             if parameter.requires_grad:
                 update = aggregate.get(name)
-                parameter.grad = torch.zeros_like(parameter) if update is None else update.neg().to(parameter)
+                parameter.grad = None if update is None else update.neg().to(parameter)
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)  # noqa: S101 - configure_optimizers returns one
         optimizer.step()

@@ -1,8 +1,15 @@
 """What a round cost, with jobs that were lost on the way."""
 
+import lightning.pytorch as pl
 import pytest
+import torch
+from same import equal
+from toy import Regressor, ToyData, ToyFleet
 
+from fedlight.algorithms import FedAvg
+from fedlight.core.fleet import Fate
 from fedlight.core.round_record import RoundRecord
+from fedlight.core.server import Server
 from fedlight.core.types import Job, Timing, Work
 
 TIMING = Timing(1.0, 4.0, 2.0)
@@ -38,3 +45,27 @@ def test_lost_jobs_are_in_the_rounds_totals():
     assert scalars["compute/macs"] == 100
     assert scalars["train/empty_round"] == 1
     assert scalars["fleet/lost/late"] == 2
+
+
+class LostFrom(ToyFleet):
+    """From the third round on nobody's result comes back."""
+
+    def fate(self, departure, work):
+        timing = self.timing(departure.client, work, departure.round_idx)
+        return Fate(timing, departure.now_s + 0.5, "dropped") if departure.round_idx >= 2 else Fate(timing)
+
+
+@pytest.mark.parametrize("optimizer", [lambda p: torch.optim.SGD(p, 1.0, momentum=0.9), lambda p: torch.optim.Adam(p)])
+def test_momentum_does_not_carry_a_model_on_that_nobody_trains(optimizer):
+    states = []
+    for rounds in (2, 4):
+        torch.manual_seed(0)
+        server = Server(Regressor(), FedAvg(), LostFrom(), server_optimizer=optimizer)
+        trainer = pl.Trainer(
+            max_epochs=rounds, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+            enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
+        )  # fmt: skip
+        trainer.fit(server, datamodule=ToyData())
+        assert trainer.global_step == rounds
+        states.append(server.state_dict())
+    assert equal(*states)
