@@ -106,10 +106,8 @@ class Cohort:
             returned[job.key] = _Returned(
                 update.is_finite(), update.finite_metrics(), update.upload_bytes, update.num_steps, _is_trained(update)
             )
-            if not returned[job.key].accepted:
-                continue
-            if weights[job.key] == 0:  # as if it had not come back: what it would have kept, it keeps sending
-                continue
+            if not returned[job.key].accepted or weights[job.key] == 0:
+                continue  # as if it had not come back: what it would have kept, it keeps sending
             self._memory.put(job, update)
             parts.importance.add(job.coverage, update)
             parts.contribution.add(job.coverage, update, weights[job.key])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,9 +49,9 @@ class RoundRecord:
         span = self.end_s - self.start_s
         if span <= 0:
             return 0.0
-        busy_s: Counter[int] = Counter()
+        busy_s: defaultdict[int, float] = defaultdict(float)
         for client, begin_s, until_s in self._spans():
-            busy_s[client] += max(0.0, min(until_s, self.end_s) - max(begin_s, self.start_s))  # type: ignore[assignment]
+            busy_s[client] += max(0.0, min(until_s, self.end_s) - max(begin_s, self.start_s))
         return float(np.mean([max(0.0, 1 - seconds / span) for seconds in busy_s.values()])) if busy_s else 0.0
 
     def _spans(self) -> Iterator[tuple[int, float, float]]:
@@ -63,10 +63,9 @@ class RoundRecord:
     def scalars(self) -> dict[str, float]:
         """Return the round's scalars by TensorBoard tag (:data:`fedlight.core.tags.TAGS`)."""
         accepted = [report for report in self.reports if report.accepted]
-        works = [report.work for report in self.reports] + [job.spent for job in self.lost]
-        num_sent = sum(report.upload_bytes for report in self.reports) + sum(
-            job.spent.upload_bytes for job in self.lost
-        )
+        lost = [job.spent for job in self.lost]
+        works = [*(report.work for report in self.reports), *lost]
+        num_sent = sum(report.upload_bytes for report in self.reports) + sum(work.upload_bytes for work in lost)
         scalars = {
             tags.NUM_CLIENTS: float(sum(report.weight > 0 for report in accepted)),
             tags.REJECTED_CLIENTS: float(len(self.reports) - len(accepted)),

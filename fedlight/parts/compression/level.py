@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
-import numpy as np
-
 from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.peers import Peers
-from fedlight.parts.ratio.pace.pace import Target, quantile_of
-from fedlight.parts.time_model import TimeModel
+from fedlight.parts.ratio.pace.pace import Target
 
 _HALVINGS = 24
 
@@ -40,9 +37,7 @@ class TimeMatchedLevel:
         if not 0.0 < min_level <= 1.0:
             raise ConfigError(f"min_level={min_level} is outside (0, 1]: it is the least share of entries that is sent")
         self.min_level = min_level
-        self._quantile = quantile_of(target)
-        self._model = TimeModel(forgetting)
-        self._peers = Peers()
+        self._peers = Peers(target, forgetting)
 
     def meet(self, parts: Mapping[str, Part]) -> None:
         """Learn whom to compare with."""
@@ -56,10 +51,10 @@ class TimeMatchedLevel:
 
         def seconds(client: int, level: float) -> float:
             work = state.price(client, peers[client], shares.get(client, 1.0), level)
-            return self._model.predict_s(client, work, state.device(client))
+            return self._peers.predict_s(state, client, work)
 
         whole_s = {client: seconds(client, 1.0) for client in peers}
-        target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
+        target_s = self._peers.target_s(whole_s)
         levels = {}
         for client in cohort:
             low, high = self.min_level, 1.0
@@ -74,19 +69,16 @@ class TimeMatchedLevel:
 
     def observe(self, reports: Sequence[Report]) -> None:
         """Learn how long clients take."""
-        self._model.learn(reports)
         self._peers.observe(reports)
 
     def forget(self, clients: Sequence[int]) -> None:
         """Drop times."""
-        self._model.forget(clients)
         self._peers.forget(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time model, and who was seen."""
-        return {"time_model": self._model.state_dict(), "peers": self._peers.state_dict()}
+        return self._peers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
-        self._model.load_state_dict(state["time_model"])
-        self._peers.load_state_dict(state["peers"])
+        self._peers.load_state_dict(state)

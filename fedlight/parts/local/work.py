@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
-import numpy as np
-
 from fedlight.core.seeds import numpy_generator
 from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.peers import Peers
-from fedlight.parts.ratio.pace.pace import Target, quantile_of
-from fedlight.parts.time_model import TimeModel
+from fedlight.parts.ratio.pace.pace import Target
 
 _LEAST_SHARE = 1e-6  # rounds down to one step
 
@@ -125,9 +122,7 @@ class TimeMatchedWork(LocalWork):
     """
 
     def __init__(self, target: Target = "fastest", forgetting: float = 0.9) -> None:
-        self._quantile = quantile_of(target)
-        self._model = TimeModel(forgetting)
-        self._peers = Peers()
+        self._peers = Peers(target, forgetting)
 
     def meet(self, parts: Mapping[str, Part]) -> None:
         """Learn whom to compare with."""
@@ -139,12 +134,12 @@ class TimeMatchedWork(LocalWork):
         """Return the shares under the coefficients learnt so far."""
         peers = self._peers.of({client: ratios[client] for client in cohort})
         works = {client: state.price(client, ratio) for client, ratio in peers.items()}
-        whole_s = {client: self._model.predict_s(client, work, state.device(client)) for client, work in works.items()}
-        target_s = float(np.quantile(list(whole_s.values()), self._quantile)) if cohort else 0.0
+        whole_s = {client: self._peers.predict_s(state, client, work) for client, work in works.items()}
+        target_s = self._peers.target_s(whole_s)
         shares = {}
         for client in cohort:
             work = works[client]
-            sending_s = self._model.predict_s(client, replace(work, macs=0.0), state.device(client))
+            sending_s = self._peers.predict_s(state, client, replace(work, macs=0.0))
             computing_s = whole_s[client] - sending_s
             fits = whole_s[client] <= target_s or computing_s <= 0
             shares[client] = 1.0 if fits else max(_LEAST_SHARE, (target_s - sending_s) / computing_s)
@@ -152,19 +147,16 @@ class TimeMatchedWork(LocalWork):
 
     def observe(self, reports: Sequence[Report]) -> None:
         """Learn how long clients take."""
-        self._model.learn(reports)
         self._peers.observe(reports)
 
     def forget(self, clients: Sequence[int]) -> None:
         """Drop times."""
-        self._model.forget(clients)
         self._peers.forget(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the time model, and who was seen."""
-        return {"time_model": self._model.state_dict(), "peers": self._peers.state_dict()}
+        return self._peers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
-        self._model.load_state_dict(state["time_model"])
-        self._peers.load_state_dict(state["peers"])
+        self._peers.load_state_dict(state)
