@@ -6,6 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 
 from fedlight.errors import ConfigError
@@ -72,6 +73,7 @@ class ConvNet(Classifier):
         layout = _LAYOUTS[variant]
         super().__init__(num_classes, example_floats(2, *layout.example_shape), **training)
         self.layers = nn.Sequential(_layers(layout, num_classes, norm == "batch"))
+        self.to(memory_format=torch.channels_last)  # faster on processors and tensor cores, the more so when pruned
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [batch, classes] of float images [batch, channels, height, width]."""

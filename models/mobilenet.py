@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, final
 
+import torch
 import torchvision
 from torch import Tensor
 
@@ -39,6 +40,7 @@ class MobileNetV2(Classifier):
         super().__init__(num_classes, example_floats(2, 3, 32, 32), **training)
         self.network = torchvision.models.MobileNetV2(num_classes, width, _STAGES, dropout=dropout)
         self.network.features[0][0].stride = (1, 1)
+        self.to(memory_format=torch.channels_last)  # faster on processors and tensor cores, the more so when pruned
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [batch, classes] of float images [batch, 3, height, width]."""

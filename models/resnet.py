@@ -75,6 +75,7 @@ class ResNet18(Classifier):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.head = nn.Linear(8 * width, num_classes)
         self._initialise(scale_last=_NUM_BLOCKS**-0.5 if norm == "none" else 1.0)
+        self.to(memory_format=torch.channels_last)  # faster on processors and tensor cores, the more so when pruned
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [batch, classes] of float images [batch, channels, height, width]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, final
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
@@ -32,6 +33,7 @@ class VGG11(Classifier):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        self.to(memory_format=torch.channels_last)  # faster on processors and tensor cores, the more so when pruned
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits [batch, classes] of float images [batch, 3, 32, 32]."""

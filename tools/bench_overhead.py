@@ -78,7 +78,8 @@ def main() -> None:
     labels = torch.randint(10, (len(images),))
     examples = TensorExamples(images, labels)
     indices = torch.arange(len(images)).view(NUM_CLIENTS, EXAMPLES_EACH)
-    module, network = ConvNet("cifar", lr=LR), bare_network()
+    module = ConvNet("cifar", lr=LR)
+    network = bare_network().to(memory_format=torch.channels_last)  # as ConvNet is
     weights = {name: value.clone() for name, value in module.state_dict().items()}
     local = LeanLoop() if arguments.loop == "lean" else TrainerLoop()
     local.check(module)
