@@ -34,6 +34,7 @@ def linear(inputs: int, outputs: int) -> int:
         (ConvNet("digits"), linear(9, 16) + linear(16 * 9, 32) + linear(512, 64) + linear(64, 10)),
         (ConvNet("mnist"), 1_663_370),  # McMahan et al. 2017
         (ConvNet("fedmp"), linear(25, 32) + linear(32 * 25, 64) + linear(1024, 512) + linear(512, 10)),
+        (ConvNet("cifar5x5"), linear(3 * 25, 32) + linear(32 * 25, 64) + linear(1600, 512) + linear(512, 10)),
         (ConvNet("cifar"), 1_626_442),
         (ConvNet("cifar", norm="batch"), 1_626_442 + 2 * (32 + 64)),
         (ResNet18(), 11_173_962),

@@ -29,6 +29,7 @@ BUILDERS = {
     "digits_batch": lambda: ConvNet("digits", norm="batch"),
     "mnist": lambda: ConvNet("mnist", lr=0.05),
     "fedmp": lambda: ConvNet("fedmp", lr=0.05),
+    "cifar5x5": lambda: ConvNet("cifar5x5", lr=0.05),
     "cifar": lambda: ConvNet("cifar", lr=0.02),
     "resnet18": lambda: ResNet18(width=8, image_size=16, lr=0.05),
     "resnet18_group": lambda: ResNet18(width=8, norm="group", image_size=16, lr=0.05),
