@@ -45,6 +45,9 @@ class SpeedRatio(Algorithm):
         min_ratio: ratio of those who set the pace. 0 lets the fastest train the full model; above 0 rounds are shorter
             and nobody trains all of it at once.
         max_ratio: largest ratio given to anyone.
+        whole_after_s: simulated seconds, >= 0, after which everyone trains the whole model and rounds wait for the
+            slowest: with much data per client the last point of accuracy needs it (docs/results/fashion_mnist.md).
+            None: never.
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
         cost_model: ``learned`` from observed times, or ``known``: the fleet's own, which no real server has.
         round_to: kept counts are multiples of this where a layer is large enough.
@@ -61,13 +64,14 @@ class SpeedRatio(Algorithm):
         target: Literal["fastest", "median"] | float = "fastest",
         min_ratio: float = 0.3,
         max_ratio: float = 0.95,
+        whole_after_s: float | None = None,
         importance: Importance | None = None,
         cost_model: Literal["learned", "known"] = "learned",
         round_to: int = 8,
     ) -> None:
         super().__init__(
             selection=selection or UniformSelection(),
-            ratio=SpeedAligned(ConstantPace(min_ratio, target), max_ratio, cost_model=cost_model),
+            ratio=SpeedAligned(ConstantPace(min_ratio, target, whole_after_s), max_ratio, cost_model=cost_model),
             importance=importance or Magnitude(),
             extraction=Channels(round_to=round_to),
             local=local or LeanLoop(epochs=1),

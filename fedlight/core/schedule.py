@@ -28,6 +28,10 @@ class Schedule(Part):
         fleet doesn't tell.
         """
 
+    def at_work(self, num_clients: int) -> int | None:
+        """Return how many clients are always at work where the server doesn't wait for them; None where it does."""
+        return None
+
     @abstractmethod
     def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
         """Let simulated time run until the server should aggregate; return the finished jobs in order of return.

@@ -31,6 +31,12 @@ def test_a_constant_pace(target, quantile, make_state):
     assert ConstantPace(0.4, target).tempo(make_state(7)) == Tempo(0.4, quantile)
 
 
+def test_a_constant_pace_may_end_with_the_whole_model_for_everyone(make_state):
+    pace = ConstantPace(0.3, "median", whole_after_s=10.0)
+    tempos = [pace.tempo(make_state(3, now_s=now_s)) for now_s in (0.0, 9.9, 10.0, 99.0)]
+    assert tempos == [Tempo(0.3, 0.5), Tempo(0.3, 0.5), Tempo(0.0, 1.0), Tempo(0.0, 1.0)]
+
+
 def test_a_schedule_by_the_clock(make_state):
     pace = ScheduledPace([0.7, 0.2, 0.0], [10, 110, 210], [0.0, 0.0, 1.0])
     for now_s, level, quantile in (
@@ -116,6 +122,7 @@ def test_at_last_everyone_trains_the_full_model(make_state, make_report):
 def test_wrong_constants_are_refused():
     for message, make in {
         "level=1.0 is outside": lambda: ConstantPace(1.0),
+        "whole_after_s=-1.0 is no time": lambda: ConstantPace(0.3, whole_after_s=-1.0),
         "target='half' is no quantile": lambda: ConstantPace(0.3, "half"),
         "levels is empty": lambda: ScheduledPace([]),
         r"levels\[1\]=1.5 is outside": lambda: ScheduledPace([0.5, 1.5]),

@@ -72,3 +72,18 @@ def test_a_window_of_updates_makes_the_pace_independent_of_how_they_come(make_st
     for number, report in enumerate(four):
         every.observe(make_state(number), [report])
     assert every.tempo(make_state()) != by_one.tempo(make_state())
+
+
+@pytest.mark.parametrize(("schedule", "window"), [(Buffered(1, 4), 4), (Buffered(1), 100), (Synchronous(3), None)])
+def test_a_pace_looks_at_as_many_updates_as_are_at_work(schedule, window, make_state, make_report):
+    """100 clients are registered. With a window of its own it looks at that many, whatever the schedule."""
+    told, own = StagnationPace(0.5, 0.2, patience=1), StagnationPace(0.5, 0.2, patience=1, window=7)
+    plain, seven = (StagnationPace(0.5, 0.2, patience=1, window=size) for size in (window, 7))
+    told.meet({"schedule": schedule})
+    own.meet({"schedule": schedule})
+    for number in range(250):
+        report = make_report(number, metrics={"train/loss": 1.0 + number % 4})
+        for pace in (told, own, plain, seven):
+            pace.observe(make_state(number), [report])
+    assert told.state_dict() == plain.state_dict()
+    assert own.state_dict() == seven.state_dict() != told.state_dict()

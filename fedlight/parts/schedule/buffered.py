@@ -49,6 +49,10 @@ class Buffered(Schedule):
         """Take the size of the fleet; raises ConfigError for a concurrency that is 0 or larger than the fleet."""
         self._concurrency = checked_count("concurrency", self.concurrency, num_clients)
 
+    def at_work(self, num_clients: int) -> int:
+        """Return the concurrency."""
+        return self.concurrency or num_clients
+
     def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
         """Keep everyone at work until the buffer is full; return what is in it in order of return."""
         finished: list[Job] = []

@@ -7,6 +7,8 @@ from typing import Any, final
 
 import numpy as np
 
+from fedlight.core.schedule import Schedule
+from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.fixed import check_ratio
@@ -22,9 +24,9 @@ class StagnationPace(Pace):
     rounds the round's mean ``train/loss``, weighted by examples, hasn't fallen by ``threshold`` times the run's first
     loss below the best since the last step. (By a fraction of the best itself, clients that fit their own data ever
     better would look like progress for ever: docs/results/fashion_mnist.md.) Rounds whose clients tell no loss don't
-    count. Where the server doesn't wait, a round is
-    a few clients: with a ``window`` the mean is taken over so many updates, however many rounds they come in, and
-    ``patience`` counts windows.
+    count. Where the server doesn't wait, a round is a few clients, mostly the fast ones: the mean is then taken over a
+    ``window`` of updates, however many rounds they come in, and ``patience`` counts windows. (By single rounds the
+    level falls too soon: docs/results/fashion_mnist.md.)
 
     Args:
         start: first level, in [0, 1).
@@ -35,7 +37,8 @@ class StagnationPace(Pace):
         target: whose time is common at first: ``fastest``, ``median``, ``slowest``, or a quantile in [0, 1].
         end_quantile: whose time is common at last, at least that of ``target``; None: that of ``target``.
         quantile_step: how far a stagnation at ``end`` raises the quantile, > 0.
-        window: updates that make up one look at the loss, >= 1; a round ends a window that is full. None: one round.
+        window: updates that make up one look at the loss, >= 1; a round ends a window that is full. None: one round,
+            and where the server doesn't wait as many updates as clients are at work.
     """
 
     def __init__(
@@ -67,11 +70,17 @@ class StagnationPace(Pace):
             raise ConfigError(f"end_quantile={end_quantile} is below target={target!r}: the quantile only rises")
         self.step, self.patience, self.threshold, self.quantile_step = step, patience, threshold, quantile_step
         self.window = window
+        self._schedule: Schedule | None = None
         self._tempo = Tempo(self.start, quantile)
         self._losses: list[tuple[float, int]] = []  # of the window: loss, examples
         self._first: float | None = None
         self._best: float | None = None
         self._idle = 0
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Learn from the schedule whether the server waits."""
+        schedule = parts["schedule"]
+        self._schedule = schedule if isinstance(schedule, Schedule) else None
 
     def tempo(self, state: RoundState) -> Tempo:
         """Return level and quantile by the stagnations so far."""
@@ -81,7 +90,7 @@ class StagnationPace(Pace):
         """Look whether the training loss still falls."""
         told = [report for report in reports if report.accepted and "train/loss" in report.metrics]
         self._losses += [(report.metrics["train/loss"], report.num_examples) for report in told]
-        if not told or len(self._losses) < (self.window or 1):
+        if not told or len(self._losses) < self._window(len(state.num_examples)):
             return
         losses, sizes = zip(*self._losses, strict=True)
         self._losses, loss = [], float(np.average(losses, weights=sizes))
@@ -105,6 +114,10 @@ class StagnationPace(Pace):
         self._tempo = Tempo(state["level"], state["quantile"])
         self._first, self._best, self._idle = state["first"], state["best"], state["idle"]
         self._losses = [(loss, size) for loss, size in state["losses"]]
+
+    def _window(self, num_clients: int) -> int:
+        at_work = self._schedule.at_work(num_clients) if self._schedule else None
+        return self.window or at_work or 1
 
     def _next(self) -> Tempo:
         level, quantile = self._tempo.level, self._tempo.quantile
