@@ -61,7 +61,7 @@ def bench_maps(name: str, module: nn.Module, outputs: nn.Module, repeats: int, c
     keep = plan.keep(torch.rand(plan.num_units, generator=torch.Generator().manual_seed(0)), 0.5)
     state = {name: tensor for name, tensor in module.state_dict().items() if tensor.is_floating_point()}
     whole = module.state_dict()
-    totals = {name: torch.zeros_like(tensor, dtype=torch.float64) for name, tensor in state.items()}
+    totals = {name: torch.zeros(tensor.shape, dtype=torch.float64) for name, tensor in state.items()}
     coverage = plan.coverage(keep)
     counts = {name: torch.zeros(coverage.count_shape(name), dtype=torch.float64) for name in state}
     thin = plan.slice(whole, keep)

@@ -107,7 +107,7 @@ def largest(values: Tensor, count: int) -> Tensor:
     """Return ``values`` with all but the ``count`` entries of the largest absolute value set to zero."""
     if count >= values.numel():
         return values.clone()
-    kept = torch.zeros_like(values)
+    kept = torch.zeros_like(values, memory_format=torch.contiguous_format)
     chosen = values.abs().flatten().topk(count).indices
     kept.view(-1)[chosen] = values.flatten()[chosen]
     return kept

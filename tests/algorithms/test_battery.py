@@ -18,7 +18,17 @@ from fedlight.algorithms import FedAvg
 from fedlight.core import Algorithm
 from fedlight.core.seeds import SERVER, derive_seed
 from fedlight.errors import ConfigError
-from fedlight.parts import ConstantPace, EqualWork, LeanLoop, RunningStatistics, SampleCount
+from fedlight.parts import (
+    ByScore,
+    ConstantPace,
+    EqualWork,
+    HeldOutAccuracy,
+    Judge,
+    LeanLoop,
+    RunningStatistics,
+    SampleCount,
+    Scored,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = list(fedlight.algorithms.__all__)
@@ -100,6 +110,45 @@ def test_copies_and_pickles_fresh_and_used(name, finished):
                 {slot: part.state_dict() for slot, part in other.slots().items()},
                 {slot: part.state_dict() for slot, part in one.slots().items()},
             )
+
+
+class Deep(federation.Classifier):
+    """Two convolutions, the second with more than one channel in."""
+
+    def __init__(self, memory_format):
+        super().__init__()
+        self.body = torch.nn.Sequential(
+            torch.nn.Conv2d(1, 16, 3), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3), torch.nn.BatchNorm2d(16)
+        )
+        self.head = torch.nn.Linear(16, 3)
+        self.to(memory_format=memory_format)
+
+    def forward(self, images):
+        return self.head(self.body(images).mean((2, 3)))
+
+
+@every_algorithm
+def test_the_memory_format_changes_nothing(name):
+    plain, last = (
+        run(make_small(name), rounds=3, module=functools.partial(Deep, memory_format))
+        for memory_format in (torch.contiguous_format, torch.channels_last)
+    )
+    assert not last.client.body[2].weight.is_contiguous()
+    assert_close(last.state_dict(), plain.state_dict(), 1e-4)
+    assert last.clock.now_s == plain.clock.now_s
+
+
+def test_the_memory_format_changes_no_score():
+    """The one measure that puts an update into weights of the format in which the module lies."""
+    plain, last = (
+        run(
+            make("FedPace", contribution=Scored(HeldOutAccuracy(Judge("val/loss")), ByScore())),
+            rounds=3,
+            module=functools.partial(Deep, memory_format),
+        )
+        for memory_format in (torch.contiguous_format, torch.channels_last)
+    )
+    assert_close(last.state_dict(), plain.state_dict(), 1e-4)
 
 
 def loss_of(module):

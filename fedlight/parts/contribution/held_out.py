@@ -48,7 +48,7 @@ class HeldOutAccuracy(Contribution):
         moved = dict(self._state.weights)
         with torch.no_grad():
             for name, value in (*update.delta.items(), *update.buffers.items()):
-                moved[name] = moved[name].clone()
+                moved[name] = moved[name].clone(memory_format=torch.contiguous_format)
                 coverage.scatter_add_(name, moved[name], value, 1.0)
         score = self.judge.utility(self._state, moved)
         return score if math.isfinite(score) else None
