@@ -45,6 +45,10 @@ class ByScore(Contribution):
         else:
             self._shares.move(state, positive_shares(scores if self.scale == "share" else _spanned(scores)))
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let these clients have their share of examples again."""
+        self._shares.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return r of the clients seen."""
         return self._shares.state_dict()

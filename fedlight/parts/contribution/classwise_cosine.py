@@ -87,6 +87,10 @@ class ClasswiseCosine(Contribution):
         """Move the r of the round's clients towards their scores."""
         self._shares.move(state, scores)
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let these clients have their share of examples again."""
+        self._shares.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return r of the clients seen."""
         return self._shares.state_dict()

@@ -82,6 +82,10 @@ class CosineGradient(Contribution):
         """Move the r of the round's clients towards their ψ."""
         self._shares.move(state, scores if self.convention == "official" else positive_shares(scores))
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let these clients have their share of examples again."""
+        self._shares.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return r of the clients seen."""
         return self._shares.state_dict()

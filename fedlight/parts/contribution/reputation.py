@@ -104,6 +104,15 @@ class Reputation(Contribution):
             self._reputation[lost] = 0.0
             self._reputation /= self._reputation.sum()
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Give these clients the mean reputation, as to someone new; who was removed stays so."""
+        for client in clients:
+            if len(self._reputation) and self._reputation[client] > 0:
+                self._reputation[client] = 0.0
+                held = self._reputation[self._reputation > 0]
+                self._reputation[client] = held.mean() if len(held) else 1.0
+                self._reputation /= self._reputation.sum()
+
     def metrics(self) -> dict[str, float]:
         """Return how many clients were removed."""
         return {"contribution/removed_clients": float((self._reputation == 0).sum())}

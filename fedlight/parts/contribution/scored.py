@@ -89,6 +89,11 @@ class Scored(Contribution):
         """Return what both tell."""
         return {**self.measure.metrics(), **self.weighing.metrics()}
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let both forget them."""
+        self.measure.forget(clients)
+        self.weighing.forget(clients)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what both remember."""
         return {"measure": self.measure.state_dict(), "weighing": self.weighing.state_dict()}

@@ -43,11 +43,12 @@ class Shares:
         self.floor = floor
         self.start = start
         self._learnt: dict[int, float] = {}  # they and the others' sample shares sum to 1
+        self._samples: dict[int, float] = {}  # |D_n| / Σ |D| of the same clients
 
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
-        total = float(state.num_examples.sum())
-        return {client: self._learnt.get(client, float(state.num_examples[client]) / total) for client in clients}
+        samples = _sample_shares(state, clients)
+        return {client: self._learnt.get(client, samples[client]) for client in clients}
 
     def move(self, state: RoundState, scores: Mapping[int, float]) -> None:
         """Move the r of the round's clients towards their scores."""
@@ -61,17 +62,35 @@ class Shares:
         moved = {c: max(self.floor, gamma * old[c] / mass + (1 - gamma) * scores[c]) for c in clients}
         scale = mass / sum(moved.values())
         self._learnt.update({client: scale * share for client, share in moved.items()})
+        self._samples.update(_sample_shares(state, clients))
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Let these clients have their share of examples again; what the others have learnt keeps its proportions."""
+        for client in clients:
+            self._learnt.pop(client, None)
+            self._samples.pop(client, None)
+        if self._learnt:
+            scale = sum(self._samples.values()) / sum(self._learnt.values())
+            self._learnt = {client: scale * share for client, share in self._learnt.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return r of the clients seen."""
         return {
             "clients": torch.tensor(list(self._learnt), dtype=torch.int64),
             "shares": torch.tensor(list(self._learnt.values()), dtype=torch.float64),
+            "samples": torch.tensor([self._samples[client] for client in self._learnt], dtype=torch.float64),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
-        self._learnt = dict(zip(state["clients"].tolist(), state["shares"].tolist(), strict=True))
+        clients = state["clients"].tolist()
+        self._learnt = dict(zip(clients, state["shares"].tolist(), strict=True))
+        self._samples = dict(zip(clients, state["samples"].tolist(), strict=True))
+
+
+def _sample_shares(state: RoundState, clients: Sequence[int]) -> dict[int, float]:
+    total = float(state.num_examples.sum())
+    return {client: float(state.num_examples[client]) / total for client in clients}
 
 
 def positive_shares(scores: Mapping[int, float]) -> dict[int, float]:

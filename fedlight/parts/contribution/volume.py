@@ -74,6 +74,11 @@ class RobustVolume(Contribution):
         self._volumes.update(scores)
         self._told = {}
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Ask these clients again, should they return."""
+        for client in clients:
+            self._volumes.pop(client, None)
+
     def state_dict(self) -> dict[str, Any]:
         """Return the log volumes by client."""
         return {

@@ -63,6 +63,12 @@ class LeastAvailable(Selection):
         self._remember(len(state.num_examples))
         self._at_work[[report.client for report in reports]] = False
 
+    def forget(self, clients: Sequence[int]) -> None:
+        """Count these clients anew."""
+        if len(self._there):
+            for counts in (self._there, self._asked, self._free_from):
+                counts[list(clients)] = 0
+
     def state_dict(self) -> dict[str, Any]:
         """Return what was seen of every client."""
         return {
