@@ -11,7 +11,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 
-from fedlight.core import tags
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.checkpoint import load_init_weights, read_checkpoint, write_checkpoint
 from fedlight.core.clock import Clock
@@ -25,12 +24,10 @@ from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
 from fedlight.core.round_record import RoundRecord
 from fedlight.core.slots import NoServerUpdate
+from fedlight.core.standstill import MAX_NAMES, Standstill
 from fedlight.core.types import FederatedData, Job, Report, RoundState, State
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
-
-MAX_NAMES = 8
-"""Clients that one message names."""
 
 
 def plain_sgd(params: Any) -> torch.optim.Optimizer:
@@ -58,8 +55,8 @@ class Server(pl.LightningModule):
         init_weights: checkpoint or state dict to start from; read when the first fit or evaluation begins, and not at
             all where a checkpoint is loaded, so a run resumes without it.
         seed: every random draw of the run derives from it.
-        state_ttl_s: simulated seconds without an update after which what is kept of a client (its contribution and
-            memory, what parts have learnt of it) is dropped, > 0; None: never.
+        state_ttl_s: simulated seconds after its last update or lost job (from its dispatch) after which what is kept
+            of a client (its contribution and memory, what parts have learnt of it) is dropped, > 0; None: never.
 
     Attributes:
         plan: index maps of the client's architecture; known after ``setup``.
@@ -104,7 +101,6 @@ class Server(pl.LightningModule):
         self.run_config: str | None = None
         self._init_weights = init_weights
         self._told_rejected: set[int] = set()
-        self._told_empty = False
         lend_hooks(client, self)
 
     # Lightning's hooks --------------------------------------------------------------------------------------------
@@ -141,7 +137,9 @@ class Server(pl.LightningModule):
                 "availability"
             )
         self._dispatcher = Dispatcher(self.algorithm, self.plan, self.data, self.fleet, self.clock)
+        self._dispatcher.check_memory()
         self.algorithm.schedule.check_times(self._dispatcher.quickest_s())
+        self._standstill = Standstill(num_clients)
         self._cohort = Cohort(self.algorithm, self.plan, self.client, self.data, Processes(), self.memory)
 
     def configure_optimizers(self) -> Any:
@@ -178,8 +176,9 @@ class Server(pl.LightningModule):
         parts = self.algorithm
         for part in (parts.selection, parts.ratio, parts.local, parts.compression):
             part.observe(state, reports)
-        self.expiry.hear(reports)
-        self._record(state, finished, reports, time.perf_counter() - started)
+        lost = self.clock.take_lost()
+        self.expiry.hear(reports, lost)
+        self._record(state, finished, reports, lost, time.perf_counter() - started)
         self.round_idx += 1
 
     def on_train_epoch_end(self) -> None:
@@ -248,18 +247,12 @@ class Server(pl.LightningModule):
             return self._dispatcher.send(replace(state, now_s=self.clock.now_s), count)
 
         finished = self.algorithm.schedule.advance(self.clock, dispatch)
-        if self._dispatcher.is_stranded and not finished and not len(self.clock):
-            self.print(
-                f"round {state.round_idx + 1}: at {self.clock.now_s:.6g} simulated s no client is up and none will "
-                "come back; the run ends here"
-            )
+        unfit, is_stranded = self._dispatcher.unfit, self._dispatcher.is_stranded
+        still = self._standstill
+        for line in still.watch(state.round_idx, state.now_s, self.clock, len(finished), unfit, is_stranded):
+            self.print(line)
+        if still.is_over:
             self.trainer.should_stop = True
-        elif not finished and not self._told_empty:
-            self._told_empty = True
-            self.print(
-                f"round {state.round_idx + 1}: no result came back ({self.clock.num_lost} lost, {len(self.clock)} at "
-                f"work), the model stays as it is (told once; {tags.EMPTY_ROUND} counts such rounds)"
-            )
         return finished
 
     def _forget(self, clients: Sequence[int]) -> None:
@@ -321,7 +314,9 @@ class Server(pl.LightningModule):
                 )
         return None
 
-    def _record(self, state: RoundState, finished: Sequence[Job], reports: list[Report], wall_s: float) -> None:
+    def _record(
+        self, state: RoundState, finished: Sequence[Job], reports: list[Report], lost: list[Job], wall_s: float
+    ) -> None:
         sparsity = [job.coverage.layer_sparsity() for job in finished]
         names = dict.fromkeys(name for one in sparsity for name in one)
         self.last_round = RoundRecord(
@@ -331,7 +326,7 @@ class Server(pl.LightningModule):
             start_s=state.now_s,
             end_s=self.clock.now_s,
             wall_s=wall_s,
-            lost=self.clock.take_lost(),
+            lost=lost,
             in_flight=self.clock.jobs(),
             unfit=self._dispatcher.unfit,
             unit_holders=self._unit_holders(finished, reports),

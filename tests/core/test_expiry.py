@@ -6,7 +6,7 @@ import torch
 
 from fedlight.core.expiry import Expiry
 from fedlight.core.memory import ClientMemory
-from fedlight.core.types import Report, Timing, Work
+from fedlight.core.types import Job, Report, Timing, Work
 from fedlight.errors import ConfigError
 
 
@@ -45,3 +45,13 @@ def test_memories_of_the_expired_are_gone():
     memory.forget([1, 7])
     assert list(memory.state_dict()["clients"]) == [2]
     assert np.isfinite(len(memory))
+
+
+def test_a_lost_job_counts_from_its_dispatch():
+    """Nobody ever heard from client 5, but it was sent off at 2 s, and what was drawn for it then goes too."""
+    expiry = Expiry(10.0)
+    lost = [Job(n, 0, 0.0, None, Work(1.0, 1, 1), Timing(0.0, 9.0, 0.0), 2.0, lost_s=6.0) for n in (5, 1)]
+    expiry.hear([back(1, 4.0)], lost)
+    assert expiry.expired(12.0, busy=()) == []
+    assert expiry.expired(12.5, busy=()) == [5]
+    assert expiry.expired(14.5, busy=()) == [1]  # the later of the two counts

@@ -14,6 +14,7 @@ from fedlight.errors import ConfigError
 from fedlight.fleet import (
     BackgroundLoad,
     ChangingFleet,
+    Connectivity,
     Daily,
     DeviceClass,
     DeviceFleet,
@@ -113,6 +114,27 @@ def test_what_a_leaver_left_expires(tmp_path):
     known = set(server.algorithm.ratio.state_dict()["model"]["clients"].tolist())
     assert known < seen
     assert set(server.expiry.state_dict()["heard_s"]) == known
+
+
+class Cut(Connectivity):
+    """Client 0 never gets anything back to the server."""
+
+    def setup(self, num_clients, seed):
+        pass
+
+    def drop_s(self, departure, timing):
+        return timing.total_s / 2 if departure.client == 0 else None
+
+
+def test_what_was_drawn_for_a_client_that_never_came_back_expires(tmp_path):
+    """Its map is drawn as it is sent off; the server never hears from it, and forgets it like everybody."""
+    axes = {"availability": None, "connectivity": Cut(), "completeness": None, "responsiveness": None}
+    server, lines = run(tmp_path, 4, "waits", weather(**axes), state_ttl_s=1e9)
+    assert 0 in {client for _, _, _, lost, _ in lines for client, _, _ in lost}
+    assert 0 not in {client for _, _, told, _, _ in lines for client, *_ in told}
+    assert 0 in server.algorithm.extraction.state_dict()["clients"]
+    server._forget(server.expiry.expired(server.clock.now_s + 2e9, server.clock.busy))
+    assert not len(server.algorithm.extraction.state_dict()["clients"])
 
 
 def test_a_fleet_in_which_nobody_is_ever_up_is_refused(tmp_path):

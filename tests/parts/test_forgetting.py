@@ -12,7 +12,7 @@ from fedlight.parts.contribution import (
     SampleCount,
     Scored,
 )
-from fedlight.parts.selection import LeastAvailable
+from fedlight.parts.selection import LeastAvailable, Oort, TiFL
 
 
 @pytest.mark.parametrize("make", [ByScore, CosineGradient, ClasswiseCosine, lambda: Scored(SampleCount(), ByScore())])
@@ -71,3 +71,49 @@ def test_a_forgotten_client_is_counted_anew(make_state):
     assert known["there"].tolist()[:3] == [0, 0, 4]
     assert known["asked"].tolist()[:4] == [0, 0, 4, 4]
     assert known["free_from"].tolist()[:2] == [0, 0]
+
+
+def play(part, make_state, make_report, rounds, num_clients=20, count=5):
+    """Return how often every client was drawn; all are equally useful, and client n takes 1 + n seconds."""
+    drawn = np.zeros(num_clients, dtype=np.int64)
+    for round_idx in rounds:
+        state = make_state(round_idx, num_examples=np.full(num_clients, 10))
+        cohort = part.select(state, range(num_clients), count)
+        drawn[cohort] += 1
+        metrics = {"train/loss": 1.0}
+        part.observe(state, [make_report(n, total_s=1.0 + n, num_examples=10, metrics=metrics) for n in cohort])
+    return drawn
+
+
+def test_oort_explores_the_forgotten_again(make_state, make_report):
+    """With all explored nobody is looked for any more (ε = 0); two that are forgotten are, until they are found."""
+    part = Oort()
+    play(part, make_state, make_report, range(60))
+    assert part.metrics()["selection/exploration"] == 0.0
+    part.forget([99])  # nobody that it knows
+    assert part.metrics()["selection/exploration"] == 0.0
+    part.forget([3, 4])
+    assert part.metrics()["selection/exploration"] == 0.2
+    again = Oort()
+    again.load_state_dict(part.state_dict())
+    drawn = play(part, make_state, make_report, range(60, 65))
+    assert drawn[[3, 4]].min() >= 1
+    assert part.metrics()["selection/exploration"] == 0.0
+    assert np.array_equal(play(again, make_state, make_report, range(60, 65)), drawn)
+
+
+def test_the_forgotten_have_no_tier_until_they_are_met_again(make_state, make_report):
+    """Twenty clients in two tiers: 0 is of the fast one, 19 of the slow one."""
+    part = TiFL(num_tiers=2, interval=2, profiling_rounds=3)
+    play(part, make_state, make_report, range(8), count=10)
+    assert part.state_dict()["tiers"][[0, 19]].tolist() == [0, 1]
+    part.forget([0, 19, 99])
+    assert part.state_dict()["tiers"][[0, 19]].tolist() == [-1, -1]
+    state = make_state(9, num_examples=np.full(20, 10))
+    part.observe(state, [make_report(1, total_s=2.0, num_examples=10, metrics={"train/loss": 1.0})])
+    assert part.state_dict()["tiers"][[0, 19]].tolist() == [-1, -1]  # tiers were made anew
+    part.observe(
+        make_state(11, num_examples=np.full(20, 10)),
+        [make_report(19, total_s=20.0, num_examples=10, metrics={"train/loss": 1.0})],
+    )
+    assert part.state_dict()["tiers"][[0, 19]].tolist() == [-1, 1]

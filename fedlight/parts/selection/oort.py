@@ -45,7 +45,7 @@ class Oort(Selection):
     Args:
         exploration: ε before the first round, in [0, 1] (both .9).
         exploration_decay: factor on ε per round, in (0, 1] (.95 [.98]).
-        exploration_min: floor of ε while anybody is unexplored (.2 [.3]).
+        exploration_min: floor of ε while anybody is unexplored (.2 [.3]), and again once clients are forgotten.
         clip: quantile at which utilities are cut off, in (0, 1] (.98 [.9]).
         cut_off: in [0, 1] (.7 [.05]).
         round_threshold: percentile of durations that the pacer starts with (10 [30]).
@@ -83,6 +83,7 @@ class Oort(Selection):
                 f"round_penalty={round_penalty} must be at least 0 and sample_window={sample_window} at least 1"
             )
         self.exploration_decay = exploration_decay
+        self.exploration_min = exploration_min
         self.clip = clip
         self.cut_off = cut_off
         self.round_penalty = round_penalty
@@ -137,9 +138,12 @@ class Oort(Selection):
         return told if np.isinf(self._preferred_s) else {**told, "selection/preferred_s": self._preferred_s}
 
     def forget(self, clients: Sequence[int]) -> None:
-        """Take these clients for unexplored."""
+        """Take these clients for unexplored: ε is at its floor or above again."""
         known = np.array([client for client in clients if client < len(self._num_times)], dtype=np.int64)
         self._num_times[known] = 0
+        if len(known):
+            self._floor = self.exploration_min
+            self._exploration = max(self._exploration, self._floor)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of every client, ε and the pacer."""

@@ -122,9 +122,10 @@ class TiFL(Selection):
         return {"selection/tier": float(self._tier), **of_tiers}
 
     def forget(self, clients: Sequence[int]) -> None:
-        """Profile these clients anew."""
+        """Take these clients for new ones: they are profiled, or of the middle tier until they are met again."""
         known = np.array([client for client in clients if client < len(self._latency_s)], dtype=np.int64)
         self._latency_s[known] = self._value[known] = np.nan
+        self._tiers[known] = UNKNOWN
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is known of every client and tier."""
