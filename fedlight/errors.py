@@ -29,4 +29,4 @@ class UnsupportedClientError(FedlightError):
 
 
 class DivergedError(FedlightError):
-    """A run that came to its end without a single update that could be merged."""
+    """A run that came to its end without a single update that could be merged: none was finite, or none came back."""

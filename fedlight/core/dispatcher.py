@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from fedlight.core.algorithm import Algorithm
 from fedlight.core.clock import Clock
@@ -13,12 +14,22 @@ from fedlight.core.slots import Scores
 from fedlight.core.types import FederatedData, Job, RoundState, Work
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
+from fedlight.submodels.coverage import Coverage
 from fedlight.submodels.structure import Cost
 
 _FINER = 0.05
 """Step by which a ratio is raised until the submodel fits a client's memory."""
 _LAST = 0.95
+_SMALLEST = 0.999  # ratio at which every part keeps the least that it can
 _LEAST = 1e-6  # share or level: of the local work one step, of an update one entry
+
+
+class _Cut(NamedTuple):
+    """What a client is to get."""
+
+    ratio: float
+    coverage: Coverage
+    cost: Cost
 
 
 class Dispatcher:
@@ -46,6 +57,17 @@ class Dispatcher:
         self._repeats: Counter[int] = Counter()
         self._unfit: dict[int, None] = {}
         self.is_stranded = False
+
+    def check_memory(self) -> None:
+        """Raise ConfigError if no client's memory holds even the smallest submodel: then nobody could ever train."""
+        cost = self._parts.extraction.cost(self._plan, _SMALLEST)
+        if not any(self._fleet.fits(client, cost) for client in range(len(self._data.num_examples))):
+            name = type(self._parts).__name__
+            what = f"what {name} begins with" if self._parts.extraction.shared else f"the smallest submodel of {name}"
+            raise ConfigError(
+                f"model.fleet: no client's memory_bytes holds the training of {what} ({cost.parameters:,} parameters), "
+                "so nobody could train: raise memory_bytes, or choose a smaller client model"
+            )
 
     def begin(self) -> None:
         """Start a round: the global model has a new version."""
@@ -95,34 +117,35 @@ class Dispatcher:
         parts, sent = self._parts, 0
         cohort = parts.selection.select(state, candidates, count)
         ratios = parts.ratio.choose(state, cohort)
+        cuts: dict[int, _Cut] = {}
         for client in cohort:
-            fitting = self._fitting(client, ratios[client])
-            if fitting is None:
+            cut = self._cut(state, client, ratios[client])
+            if cut is None:
+                parts.extraction.forget([client])  # it never gets what was drawn for it
                 self._unfit[client] = None
             else:
-                ratios[client] = fitting
-        cohort = [client for client in cohort if client not in self._unfit]
+                cuts[client], ratios[client] = cut, cut.ratio
+        cohort = list(cuts)
         shares = parts.local.shares(state, cohort, ratios)
         levels = parts.compression.levels(state, cohort, ratios, shares)
         for client in cohort:
             if shares[client] > 0.0:
-                self._clock.push(self._job(state, client, ratios[client], shares[client], levels[client]))
+                self._clock.push(self._job(state, client, cuts[client], shares[client], levels[client]))
                 sent += 1
         return sent
 
-    def _job(self, state: RoundState, client: int, ratio: float, share: float, level: float) -> Job:
-        parts, now_s = self._parts, self._clock.now_s
+    def _job(self, state: RoundState, client: int, cut: _Cut, share: float, level: float) -> Job:
+        now_s = self._clock.now_s
         departure = Departure(client, state.round_idx, now_s, self._repeats[client])
         self._repeats[client] += 1
         share *= self._fleet.share(departure)
-        coverage = parts.extraction.extract(state, client, ratio, Scores.of(parts.importance, state, client))
-        work = self._work(client, parts.extraction.cost_of(self._plan, coverage), share, level)
+        work = self._work(client, cut.cost, share, level)
         fate = self._fleet.fate(departure, work)
         job = Job(
             client=client,
             round_idx=state.round_idx,
-            ratio=ratio,
-            coverage=coverage,
+            ratio=cut.ratio,
+            coverage=cut.coverage,
             work=work,
             timing=fate.timing,
             dispatched_s=now_s,
@@ -136,13 +159,23 @@ class Dispatcher:
             job.lost_s, job.cause = fate.lost_s, fate.cause
         return job
 
-    def _fitting(self, client: int, ratio: float) -> float | None:
-        """Return the smallest ratio, from this one up, at which the submodel fits the client; None if none does."""
-        while not self._fleet.fits(client, self._parts.extraction.cost(self._plan, ratio)):
-            if ratio >= _LAST:
+    def _cut(self, state: RoundState, client: int, ratio: float) -> _Cut | None:
+        """Return the submodel at the smallest ratio, from this one up, that fits the client; None if none does.
+
+        A price may be an estimate, so it only says where to begin: what counts is the cost of the map itself.
+        """
+        extraction, fits = self._parts.extraction, self._fleet.fits
+        last = ratio if extraction.shared else max(ratio, _LAST)
+        while not (fitted := fits(client, price := extraction.cost(self._plan, ratio))) and ratio < last:
+            ratio = min(ratio + _FINER, last)
+        while True:
+            coverage = extraction.extract(state, client, ratio, Scores.of(self._parts.importance, state, client))
+            cost = extraction.cost_of(self._plan, coverage)
+            if fitted if cost == price else fits(client, cost):
+                return _Cut(ratio, coverage, cost)
+            if ratio >= last:
                 return None
-            ratio = min(ratio + _FINER, _LAST)
-        return ratio
+            ratio = min(ratio + _FINER, last)
 
     def _work(self, client: int, cost: Cost, share: float, level: float) -> Work:
         examples = self._parts.local.num_examples(self._data.client(client), share)

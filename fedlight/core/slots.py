@@ -167,6 +167,9 @@ class Scores:
 class Extraction(Part):
     """What does the client get?"""
 
+    shared: bool = False
+    """Whether all clients get one map, which no client's ratio changes: then none is cut to fit one client's memory."""
+
     @abstractmethod
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
         """Return what a submodel at this ratio costs, without choosing which units it keeps."""

@@ -29,6 +29,8 @@ class PrunedOnce(Extraction):
     of two-dimensional convolutions (hidden units, heads) stays whole, as in the paper.
     """
 
+    shared = True
+
     def __init__(self) -> None:
         self._keep: Tensor | None = None  # packed
 

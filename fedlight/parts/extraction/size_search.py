@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, final
@@ -19,7 +19,6 @@ from fedlight.parts.extraction.greedy import greedy_set, protect, protected_shar
 from fedlight.parts.extraction.masks import Kernels, Masks, maskable, masked_cost, on_device, unpack_bits, unpack_masks
 from fedlight.submodels import SubmodelPlan
 from fedlight.submodels.coverage import ChannelCoverage, Coverage, MaskCoverage
-from fedlight.submodels.keep import kept_counts
 from fedlight.submodels.structure import Cost, Structure
 
 
@@ -59,6 +58,8 @@ class SizeSearch(Extraction):
         tolerance: relative change of the size that counts as none.
         kernels: ``sparse``: masked weights cost no MACs; ``dense``: they do.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -143,13 +144,8 @@ class SizeSearch(Extraction):
                 self._start = state.round_idx + 1
 
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
-        """Return the cost of the map at its own ratio, of an even one at others."""
-        if self._map is not None and ratio == self.ratio:
-            return self.cost_of(plan, self._coverage(plan))
-        if self.structured:
-            return plan.costs.cost_of_counts(kept_counts(plan.groups, ratio, round_to=1))
-        sizes = {name: math.prod(shape) for name, shape in maskable(plan).items()}
-        return masked_cost(plan, {name: size - round(size * ratio) for name, size in sizes.items()}, self.kernels)
+        """Return the cost of the map that all share, whatever the ratio."""
+        return self.cost_of(plan, self._coverage(plan))
 
     def cost_of(self, plan: SubmodelPlan, coverage: Coverage) -> Cost:
         """Return the exact cost of a map."""
@@ -168,6 +164,10 @@ class SizeSearch(Extraction):
     def last(self, plan: SubmodelPlan, client: int) -> Coverage | None:
         """Return the map that all share, None for a client that never took part."""
         return self._coverage(plan) if client in self._clients else None
+
+    def forget(self, clients: Sequence[int]) -> None:
+        """Drop that these clients took part."""
+        self._clients.difference_update(clients)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the map, one bit per entry, and where the search stands."""
