@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, final, get_args, get_type_hints
@@ -105,7 +106,8 @@ def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
     names = " ".join(match.group(1).split())
     names = re.sub(r"\b(fit|validate|test)\.", "", names)
     if problem.key:
-        return f"{problem.where}missing {names}; give it under init_args"
+        place = "in that entry of the list" if _is_plain_entry(problem.class_path) else "under init_args"
+        return f"{problem.where}missing {names}; give it {place}"
     if "." not in names:
         return f"missing {names}; --help lists all options"
     return f"missing {names}; give a --config FILE that sets it (configs/quickstart.yaml sets all), or the option"
@@ -120,8 +122,7 @@ def _unrecognized(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _unknown_class(problem: ParserProblem, match: re.Match[str]) -> str:
     wrong = match.group(1)
-    base = _expected_class(problem.key)
-    known = [] if base is None else _names_below(base)
+    known = [kind.__name__ for base in _expected_classes(problem.key) for kind in _classes_below(base)]
     plain = problem.key + ": " if problem.key else ""
     hint = suggest(wrong.rpartition(".")[2], known)
     if not hint:
@@ -222,25 +223,41 @@ def _arguments(class_path: str) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def _expected_class(key: str) -> type | None:
-    """Return the class that a key of ours stands for (``model.algorithm``, ``data.partition``, a slot's name)."""
-    name = key.rpartition(".")[2]
+def _is_plain_entry(class_path: str | None) -> bool:
+    """Return whether a class is plain values, which a config gives without init_args (a DeviceClass in its list)."""
+    module, _, name = (class_path or "").rpartition(".")
+    return bool(module) and is_dataclass(getattr(import_module(module), name, None))
+
+
+def _expected_classes(key: str) -> list[type]:
+    """Return the classes that a key of ours takes (``model.algorithm``, a slot's name, ``model.fleet.devices``)."""
+    owner_key, _, name = key.rpartition(".")
     for owner in (Server, FederatedDataModule, Algorithm):
-        hint: Any = get_type_hints(owner.__init__).get(name)
-        options = [inner for option in get_args(hint) or (hint,) for inner in get_args(option) or (option,)]
-        classes: list[type] = [one for one in options if getattr(one, "__module__", "").startswith("fedlight")]
-        if classes:
-            return classes[0]
-    return None
+        expected = _hinted_classes(owner, name)
+        if expected:
+            return expected
+    # The key of a part within a part: the class of the outer one may be any.
+    owners = [kind for base in _expected_classes(owner_key) for kind in _classes_below(base)] if owner_key else []
+    return list(dict.fromkeys(one for owner in owners for one in _hinted_classes(owner, name)))
 
 
-def _names_below(base: type) -> list[str]:
-    """Return the names of all concrete classes below ``base`` that have been imported."""
-    found: dict[str, None] = {}
+def _hinted_classes(owner: type, name: str) -> list[type]:
+    """Return the first class of ours that an argument takes, as a list; empty where there is none."""
+    try:
+        hint: Any = get_type_hints(owner.__init__).get(name)  # type: ignore[misc]
+    except NameError:  # a user's class whose types are imported for type checkers only
+        return []
+    options = [inner for option in get_args(hint) or (hint,) for inner in get_args(option) or (option,)]
+    return [one for one in options if getattr(one, "__module__", "").startswith("fedlight")][:1]
+
+
+def _classes_below(base: type) -> list[type]:
+    """Return all concrete classes below ``base`` that have been imported."""
+    found: dict[str, type] = {}
     waiting = [base]
     while waiting:
         current = waiting.pop(0)
         waiting += current.__subclasses__()
         if not inspect.isabstract(current) and not current.__name__.startswith("_"):
-            found.setdefault(current.__name__)
-    return list(found)
+            found.setdefault(current.__name__, current)
+    return list(found.values())

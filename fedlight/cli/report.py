@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,11 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(arguments))
     except ArgumentError as error:
+        if re.match(r'Parser key "targets" element', error.message):
+            value = error.message.rpartition("Got value: ")[2].strip()
+            raise ConfigError(
+                f"report: --targets takes numbers, got {value}; folders come before --targets, or after a --"
+            ) from error
         raise ConfigError(f"report: {explain(error.message, [action.dest for action in parser._actions])}") from error
 
 

@@ -14,6 +14,7 @@ from fedlight.data.partition import (
     begin_by_class,
     check_min_samples,
     offsets_of,
+    or_min_samples,
 )
 from fedlight.errors import ConfigError, DataError
 
@@ -92,7 +93,8 @@ class DirichletByClass(Partition):
         raise DataError(
             f"DirichletByClass with alpha = {self.alpha} left a client with at most {best} examples in {MAX_DRAWS} "
             f"draws over {num_clients} clients, below min_samples = {self.min_samples}: raise alpha, lower "
-            "data.num_clients or min_samples, or use DirichletByClient, which gives equal amounts"
+            f"data.num_clients{or_min_samples(self.min_samples)}, or use DirichletByClient, which "
+            "gives equal amounts"
         )
 
 

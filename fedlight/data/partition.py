@@ -95,13 +95,19 @@ def check_min_samples(min_samples: int) -> int:
     return min_samples
 
 
+def or_min_samples(min_samples: int) -> str:
+    """Return `` or min_samples`` for advice on what to lower; empty where it is as low as it goes."""
+    return "" if min_samples == 1 else " or min_samples"
+
+
 def equal_sizes(num_examples: int, num_clients: int, min_samples: int) -> np.ndarray:
     """Return int64[num_clients], sizes that sum to ``num_examples`` and differ by at most one."""
     smallest, left_over = divmod(num_examples, num_clients)
     if smallest < min_samples:
         raise DataError(
             f"{num_examples} examples shared by {num_clients} clients give {smallest} each, below min_samples = "
-            f"{min_samples}: set data.num_clients to at most {num_examples // min_samples}, or lower min_samples"
+            f"{min_samples}: set data.num_clients to at most {num_examples // min_samples}"
+            f"{'' if min_samples == 1 else ', or lower min_samples'}"
         )
     sizes = np.full(num_clients, smallest, dtype=np.int64)
     sizes[:left_over] += 1

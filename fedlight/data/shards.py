@@ -15,6 +15,7 @@ from fedlight.data.partition import (
     check_min_samples,
     equal_sizes,
     offsets_of,
+    or_min_samples,
 )
 from fedlight.errors import ConfigError, DataError
 
@@ -74,7 +75,8 @@ class ClassesPerClient(Partition):
         if smallest < self.min_samples:
             raise DataError(
                 f"ClassesPerClient leaves a client with {smallest} examples, below min_samples = {self.min_samples}: "
-                "lower data.num_clients or min_samples, or raise classes_per_client"
+                f"lower data.num_clients{or_min_samples(self.min_samples)}, or raise "
+                "classes_per_client"
             )
         return assign_by_counts(counts, labels, rng)
 
@@ -118,7 +120,7 @@ class Shards(Partition):
         if sizes.min() < self.min_samples:
             raise DataError(
                 f"Shards leaves a client with {sizes.min()} examples, below min_samples = {self.min_samples}: lower "
-                "data.num_clients or min_samples"
+                f"data.num_clients{or_min_samples(self.min_samples)}"
             )
         order = by_class[np.argsort(owners, kind="stable")].astype(np.int32)
         return Assignment(order, offsets_of(sizes))

@@ -109,11 +109,9 @@ class TraceAvailability(Availability):
         period_s = self.period_s or max(table["down_s"])
         intervals: dict[str, _Intervals] = {}
         for index, (name, up_s, down_s) in enumerate(zip(*(table[name] for name in columns), strict=True)):
-            if not 0 <= up_s < down_s <= period_s:
-                raise DataError(
-                    f"{self.path}, row {index + 1} of its data: up_s {up_s:g} and down_s {down_s:g} are no interval in "
-                    f"[0, {period_s:g}]: give up_s below down_s, both in seconds from the start of the trace"
-                )
+            fault = _fault(up_s, down_s, period_s)
+            if fault:
+                raise DataError(f"{self.path}, row {index + 1} of its data: {fault}")
             intervals.setdefault(name, []).append((up_s, down_s))
         return [(_merged(one), period_s) for one in intervals.values()]
 
@@ -145,6 +143,17 @@ class TraceAvailability(Availability):
             raise DataError(f"{where}: active and inactive don't alternate in time")
         inside = [(min(up_s, period_s), min(down_s, period_s)) for up_s, down_s in zip(ups, downs, strict=True)]
         return _merged([(up_s, down_s) for up_s, down_s in inside if up_s < down_s]), period_s
+
+
+def _fault(up_s: float, down_s: float, period_s: float) -> str:
+    """Return what keeps two times from being an interval of a trace, and the way out; empty if nothing does."""
+    if up_s < 0:
+        return f"up_s {up_s:g} is before the start of the trace: give seconds from its start, 0 or more"
+    if not up_s < down_s:
+        return f"up_s {up_s:g} is not below down_s {down_s:g}: a client must be up before it goes down"
+    if not down_s <= period_s:
+        return f"down_s {down_s:g} is beyond period_s {period_s:g}: raise period_s, or end the interval within it"
+    return ""
 
 
 def _merged(intervals: _Intervals) -> _Intervals:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 MINUTE_S = 60.0
 HOUR_S = 3600.0
+DAY_S = 86400.0
 THOUSAND = 1000.0
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as ``440 ms``, ``4.2 s``, ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    """Return seconds as ``440 ms``, ``4.2 s``, ``42 s``, ``3 min 5 s``, ``2 h 10 min`` or ``40.0 days``."""
     if seconds < 0.9995:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
@@ -18,7 +19,10 @@ def duration(seconds: float) -> str:
         return f"{whole} s"
     if whole < HOUR_S:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if whole <= 2 * DAY_S:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    days = whole / DAY_S
+    return f"{days:.1f} days" if days < 99.95 else f"{days:,.0f} days"
 
 
 def quantity(value: float, unit: str = "") -> str:

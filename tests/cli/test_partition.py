@@ -71,7 +71,10 @@ def test_copies_and_corruptions_fit_in_a_terminal(capsys, monkeypatch):
             ("--data.partition", "ByColumn", "--data.partition.column", "writer"),
             "the data set has no column 'writer' (it has none): name one",
         ),
-        (("--data.num_clients", "121"), "120 examples shared by 121 clients give 0 each, below min_samples = 1: set"),
+        (
+            ("--data.num_clients", "121"),
+            "120 examples shared by 121 clients give 0 each, below min_samples = 1: set data.num_clients to at most",
+        ),
         (
             ("--data.corruption+", "LabelNoise", "--data.corruption.share", "1.5"),
             "data.corruption (LabelNoise): share is 1.5: a share of clients must be in [0, 1]",

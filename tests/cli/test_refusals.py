@@ -120,6 +120,10 @@ TINY = ("--config", "tiny.yaml")
             ("profile", *TINY, "--ratios", "0", "1.5"),
             "profile: --ratios 1.5 is outside [0, 1): it is the fraction removed",
         ),
+        (
+            ("report", "--out", "x", "--targets", ".7", "0.75", "runs/fedavg"),
+            "report: --targets takes numbers, got runs/fedavg; folders come before --targets, or after a --",
+        ),
         (("profile", *TINY, "--steps", "0"), "profile: --steps 0 measures nothing; give 1 or more"),
     ],
 )
@@ -127,10 +131,69 @@ def test_one_line(refusal, arguments, line, tmp_path):
     assert refusal(*arguments) == line.format(cwd=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("fleet.devices", "Hihg"), "model.fleet.devices: unknown class Hihg; did you mean High?"),
+        (
+            ("fleet.devices", "High", "fleet.availability", "Dayly"),
+            "model.fleet.availability: unknown class Dayly; did you mean Daily?",
+        ),
+        (
+            ("fleet.devices", "DrawnFleet", "fleet.devices.macs_per_s", "Zipff"),
+            "model.fleet.devices.macs_per_s: unknown class Zipff; did you mean Zipf?",
+        ),
+    ],
+)
+def test_a_class_within_a_class_is_suggested_too(refusal, options, line):
+    words = [f"--model.{word}" if "." in word else word for word in options]
+    assert refusal("fit", *TINY, "--model.fleet", "ChangingFleet", *words) == line
+
+
+def test_a_class_in_a_list_within_a_class_is_suggested_too(refusal, config):
+    file = config(
+        """\
+        model:
+          fleet:
+            class_path: ChangingFleet
+            init_args:
+              devices: High
+              availability: [{class_path: Dayly}]
+        """
+    )
+    line = refusal("fit", *TINY, "--config", file)
+    assert line == "model.fleet.availability: unknown class Dayly; did you mean Daily?"
+
+
+def test_an_entry_of_a_list_takes_no_init_args(refusal, config):
+    file = config(
+        """\
+        model:
+          fleet:
+            class_path: DeviceFleet
+            init_args:
+              classes: [{name: a, share: 1, macs_per_s: 1.0e+9, down_bits_per_s: 1.0e+6}]
+        """
+    )
+    line = refusal("fit", *TINY, "--config", file)
+    assert line == "model.fleet.classes (DeviceClass): missing up_bits_per_s; give it in that entry of the list"
+
+
+def test_more_results_than_the_cohort_can_bring(refusal):
+    line = refusal(
+        "fit", *TINY, *("--model.algorithm.schedule", "Deadline", "--model.algorithm.schedule.min_count", "4")
+    )
+    assert line == (
+        "model.algorithm.schedule.min_count: 4 is larger than the cohort of 3, so no round could reach it: lower it to "
+        "3 or less, or raise clients_per_round"
+    )
+
+
 def test_a_deadline_that_nobody_can_meet(refusal):
     options = ("--model.algorithm.schedule.deadline_s", "1e-6", "--model.algorithm.schedule.max_doublings", "3")
     line = refusal("fit", *TINY, "--model.algorithm.schedule", "Deadline", *options)
-    assert line.startswith("deadline_s=1e-06 is a deadline that nobody can meet: doubled max_doublings=3 times it is")
+    start = "model.algorithm.schedule.deadline_s: nobody can meet 1e-06 s (with max_doublings=3: 8e-06 s): the quickest"
+    assert line.startswith(start)
 
 
 def test_unknown_key_in_a_config(refusal, config):

@@ -77,8 +77,15 @@ def test_more_clients_than_samples_are_refused(rule):
 
 @pytest.mark.parametrize("rule", [IID(5), DirichletByClient(1, 5), DirichletByClass(1, 5), Shards(1, 5)], ids=name_of)
 def test_min_samples_out_of_reach_is_refused(rule):
-    with pytest.raises(DataError, match=r"below min_samples = 5: set data.num_clients to at most 2"):
+    with pytest.raises(DataError, match=r"below min_samples = 5: .* at most 2, or lower min_samples"):
         rule.assign(balanced(2, 6), 12, 3, rng())
+
+
+def test_a_min_samples_of_one_is_not_to_be_lowered():
+    with pytest.raises(DataError, match=r"below min_samples = 1: set data.num_clients to at most 12$"):
+        IID().assign(None, 12, 13, rng())
+    with pytest.raises(DataError, match=r"below min_samples = 1: raise alpha, lower data.num_clients, or use"):
+        DirichletByClass(1e-9).assign(balanced(2, 6), 12, 12, rng())
 
 
 def test_by_class_gives_up_on_hopeless_min_samples_and_says_what_helps():

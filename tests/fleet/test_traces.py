@@ -273,8 +273,9 @@ def test_availability_that_cannot_be_is_refused(write, entry, words):
     ("text", "options", "words"),
     [
         ("trace,up_s\na,1\n", {}, "there is no column down_s; columns are trace, up_s, down_s"),
-        ("trace,up_s,down_s\na,1,2\nb,4,3\n", {}, "row 2 of its data: up_s 4 and down_s 3 are no interval"),
-        ("trace,up_s,down_s\na,1,9\n", {"period_s": 8.0}, r"no interval in \[0, 8\]"),
+        ("trace,up_s,down_s\na,1,2\nb,4,3\n", {}, "row 2 of its data: up_s 4 is not below down_s 3: a client must"),
+        ("trace,up_s,down_s\na,1,9\n", {"period_s": 8.0}, "row 1 of its data: down_s 9 is beyond period_s 8: raise"),
+        ("trace,up_s,down_s\na,-1,5\n", {}, "row 1 of its data: up_s -1 is before the start of the trace: give sec"),
         ("trace,up_s,down_s,client\na,1,9,1\n", {}, "column 'client' is unknown"),
     ],
 )

@@ -81,7 +81,7 @@ def test_a_cohort_larger_than_the_fleet_is_refused():
         Synchronous(clients_per_round=0).check(20)
     with pytest.raises(ConfigError, match="concurrency=6 is larger than the fleet of num_clients=5"):
         Buffered(concurrency=6).check(5)
-    with pytest.raises(ConfigError, match="min_count=3 is larger than the cohort of 2"):
+    with pytest.raises(ConfigError, match=r"min_count: 3 is larger than the cohort of 2, .* lower it to 2 or less"):
         Deadline(1.0, clients_per_round=2, min_count=3).check(5)
 
 
@@ -227,8 +227,12 @@ def test_a_deadline_adapts_to_a_percentile():
 
 def test_a_deadline_that_nobody_can_meet_is_refused():
     schedule = Deadline(0.5, max_doublings=1)
-    with pytest.raises(ConfigError, match=r"deadline_s=0.5 is a deadline that nobody can meet.*needs 1.5 s"):
+    with pytest.raises(
+        ConfigError, match=r"nobody can meet 0.5 s \(with max_doublings=1: 1 s\).*need 1.5 s .*deadline_s$"
+    ):
         schedule.check_times(iter([2.0, 1.5]))
+    with pytest.raises(ConfigError, match=r"nobody can meet 0.5 s: .*; raise deadline_s, or let max_doublings extend"):
+        Deadline(0.5, max_doublings=0).check_times(iter([1.5]))
     read = []
     schedule.check_times(read.append(s) or s for s in (2.0, 1.0, 5.0))
     assert read == [2.0, 1.0]  # one is enough

@@ -17,7 +17,17 @@ from fedlight.tracking.watched import better, choose_metric
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.44, "440 ms"), (4.21, "4.2 s"), (59.6, "1 min 0 s"), (42, "42 s"), (185, "3 min 5 s"), (7800, "2 h 10 min")],
+    [
+        (0.44, "440 ms"),
+        (4.21, "4.2 s"),
+        (59.6, "1 min 0 s"),
+        (42, "42 s"),
+        (185, "3 min 5 s"),
+        (7800, "2 h 10 min"),
+        (48 * 3600, "48 h 0 min"),
+        (960 * 3600, "40.0 days"),
+        (1e9, "11,574 days"),
+    ],
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text

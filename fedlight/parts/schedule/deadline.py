@@ -16,6 +16,9 @@ from fedlight.parts.schedule.over_selection import rounded_up
 from fedlight.parts.schedule.size import checked_count
 from fedlight.parts.schedule.staleness import Staleness
 
+_KEY = "model.algorithm.schedule"
+"""Where a config gives it: no algorithm brings one of its own."""
+
 
 @final
 class Deadline(Schedule):
@@ -79,7 +82,8 @@ class Deadline(Schedule):
         self._count = checked_count("clients_per_round", self.clients_per_round, num_clients)
         if self.min_count > self._count:
             raise ConfigError(
-                f"min_count={self.min_count} is larger than the cohort of {self._count}: no round could reach it"
+                f"{_KEY}.min_count: {self.min_count} is larger than the cohort of {self._count}, so no round could "
+                f"reach it: lower it to {self._count} or less, or raise clients_per_round"
             )
 
     def check_times(self, quickest_s: Iterable[float]) -> None:
@@ -92,10 +96,12 @@ class Deadline(Schedule):
                 return
             least_s = min(least_s, seconds)
         if math.isfinite(least_s):
+            doubled = f" (with max_doublings={self.max_doublings}: {longest_s:.3g} s)" if self.max_doublings else ""
+            way_out = "" if self.max_doublings else ", or let max_doublings extend the round"
             raise ConfigError(
-                f"deadline_s={self.deadline_s:g} is a deadline that nobody can meet: doubled max_doublings="
-                f"{self.max_doublings} times it is {longest_s:.3g} s, and the quickest client needs {least_s:.3g} s "
-                "for the smallest submodel; raise deadline_s"
+                f"{_KEY}.deadline_s: nobody can meet {self.deadline_s:g} s{doubled}: the quickest client is expected "
+                f"to need {least_s:.3g} s for the least that an algorithm could send, and longer for a full model; "
+                f"raise deadline_s{way_out}"
             )
 
     def advance(self, clock: Clock, dispatch: Callable[[int], int]) -> list[Job]:
