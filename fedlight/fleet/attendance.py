@@ -65,7 +65,7 @@ class Attendance:
             # The usual question: time runs from change to change, which is where the run goes anyway.
             for _ in range(_STEPS):
                 next_s = float(self._until_s.min(initial=math.inf))
-                if next_s == math.inf:
+                if next_s >= now_s + HORIZON_S:
                     return None
                 if len(self.up(next_s)):
                     return next_s

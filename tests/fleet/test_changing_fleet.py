@@ -162,6 +162,26 @@ def test_nobody_is_ever_up_where_the_answers_never_agree():
     assert fleet_with(2, availability=[early, Daily(0.2, 100.0, 0.4, 0.0, 0.0)]).next_up_s(0.0) == pytest.approx(30.0)
 
 
+@pytest.mark.parametrize(("day", "known"), [(30, True), (32, False)])
+@pytest.mark.parametrize("others", [0, 2], ids=["all are down", "some are up"])
+def test_who_comes_after_more_than_a_month_is_not_waited_for(day, known, others):
+    """The last client comes up once, at a time that is known at the start; the others are always up."""
+
+    class Once(Availability):
+        def setup(self, num_clients, seed):
+            pass
+
+        def status(self, clients, times_s):
+            late = clients == others
+            came = times_s >= day * 86_400.0
+            return ~late | came, np.where(late & ~came, day * 86_400.0, np.inf)
+
+    fleet = fleet_with(others + 1, availability=Once())
+    assert len(fleet.candidates(0.0)) == others
+    assert fleet.next_up_s(0.0) == (day * 86_400.0 if known else None)
+    assert fleet.next_up_s(2 * 86_400.0) == day * 86_400.0
+
+
 def test_without_axes_it_is_its_devices():
     plain, wrapped = High(), fleet_with(20, 4, High())
     plain.setup(20, 4)
