@@ -46,7 +46,7 @@ class HeteroFL(Algorithm):
         local: how a client trains; None: one epoch of the lean loop with ``masked_logits="zero"``, which needs class
             labels.
         levels: ratio removed at each level; None: 0, .5, .75, .875, .9375 (widths a to e of the paper).
-        shares: share of the clients at each level; None: equal.
+        shares: share of the clients at each level, fractions that sum to 1 or counts; None: equal.
         mode: ``static`` or ``dynamic``, see :class:`~fedlight.parts.PerLevel`.
         norm: what running statistics do; None: :class:`~fedlight.parts.StaticStatistics`, which needs server data
             where the network has BatchNorm.

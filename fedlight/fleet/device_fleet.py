@@ -10,6 +10,7 @@ from typing import final
 import numpy as np
 
 from fedlight.core.seeds import SERVER, numpy_generator
+from fedlight.core.shares import check_shares
 from fedlight.errors import ConfigError
 from fedlight.fleet.devices import COLUMNS, Devices
 from fedlight.fleet.steady_fleet import SteadyFleet
@@ -88,7 +89,11 @@ class DeviceFleet(SteadyFleet):
         if not classes:
             raise ConfigError("model.fleet has no device classes: give at least one")
         self.classes = list(classes)
-        _check_shares(self.classes)
+        check_shares(
+            [entry.name for entry in self.classes],
+            [entry.share for entry in self.classes],
+            "model.fleet: the shares of the device classes",
+        )
 
     def draw(self, num_clients: int, seed: int) -> Devices:
         """Draw a device for every client."""
@@ -110,18 +115,6 @@ class DeviceFleet(SteadyFleet):
         of_class = np.array([math.inf if value is None else value for value in values], dtype=np.float64)
         of_client: np.ndarray = of_class[kinds]
         return of_client
-
-
-def _check_shares(classes: Sequence[DeviceClass]) -> None:
-    """Raise ConfigError if shares look like fractions (none above 1, some below) and don't sum to 1."""
-    shares = [entry.share for entry in classes]
-    total = sum(shares)
-    if max(shares) <= 1 and min(shares) < 1 and abs(total - 1) > 1e-6:
-        told = ", ".join(f"{entry.name} {entry.share:g}" for entry in classes)
-        raise ConfigError(
-            f"model.fleet: the shares of the device classes sum to {total:.6g} ({told}): give fractions that sum to 1, "
-            "or counts (7, 7, 6), which may sum to anything"
-        )
 
 
 def largest_remainder(shares: Sequence[float], total: int) -> np.ndarray:

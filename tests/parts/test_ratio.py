@@ -45,6 +45,11 @@ def test_random_ratios_are_uniform_over_the_arms(make_state):
     assert all(abs(count - 200) < 5 * (600 * 2 / 9) ** 0.5 for count in draws.values())
 
 
+@pytest.mark.parametrize("shares", [[2, 1, 1], [1, 1, 0], [0.5, 0.25, 0.25], [0.1, 0.0, 0.9], [1.5, 0.5, 2.0]])
+def test_counts_and_fractions_of_one_are_shares_of_levels(shares):
+    assert PerLevel([0.0, 0.5, 0.75], shares=shares).shares == pytest.approx([one / sum(shares) for one in shares])
+
+
 def test_wrong_levels_are_refused():
     with pytest.raises(ConfigError, match="levels is empty"):
         PerLevel([])
@@ -54,6 +59,10 @@ def test_wrong_levels_are_refused():
         PerLevel([0.0, 0.5], shares=[1.0])
     with pytest.raises(ConfigError, match="are no shares"):
         PerLevel([0.0, 0.5], shares=[0.0, 0.0])
+    with pytest.raises(ConfigError, match=r"sum to 0.8 \(level 0: 0.5, level 0.5: 0.3\): give fractions that sum to 1"):
+        PerLevel([0.0, 0.5], shares=[0.5, 0.3])
+    with pytest.raises(ConfigError, match=r"shares of PerLevel sum to 1\.5"):
+        PerLevel([0.0, 0.5, 0.75], shares=[1.0, 0.5, 0.0])
     with pytest.raises(ConfigError, match="mode='fix'"):
         PerLevel([0.0], mode="fix")
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedlight.core.seeds import SERVER, numpy_generator
+from fedlight.core.shares import check_shares
 from fedlight.core.slots import Ratio
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
@@ -72,7 +73,7 @@ class PerLevel(Ratio):
 
     Args:
         levels: ratios, each in [0, 1).
-        shares: share of the clients at each level, normalised to sum 1; None: equal shares.
+        shares: share of the clients at each level, fractions that sum to 1 or counts (4, 3, 3); None: equal shares.
         mode: ``static`` ties a client to a level for good, with shares as exact as whole clients allow; ``dynamic``
             draws every client's level anew each round, each with the probability of its share.
     """
@@ -89,6 +90,7 @@ class PerLevel(Ratio):
             raise ConfigError(f"shares has {len(shares)} entries for {len(levels)} levels: give one share per level")
         if min(shares) < 0 or sum(shares) <= 0:
             raise ConfigError(f"shares={shares} are no shares: use numbers >= 0, not all 0")
+        check_shares([f"level {level:g}:" for level in self.levels], shares, "shares of PerLevel")
         if mode not in ("static", "dynamic"):
             raise ConfigError(f"mode={mode!r} is unknown to PerLevel: use 'static' or 'dynamic'")
         self.shares = [share / sum(shares) for share in shares]
