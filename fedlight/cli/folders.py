@@ -12,11 +12,14 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from fedlight.data.overview import CLIENTS_FILE, PICTURE_FILE
-from fedlight.errors import ConfigError
+from fedlight.errors import CheckpointError, ConfigError
 from fedlight.tracking.jobs import JOBS_FILE
 
-NAMED_CHECKPOINTS = ("best", "last", "hpc")
-"""Values of ``ckpt_path`` that Lightning looks up itself."""
+NAMED_CHECKPOINTS = ("last", "best")
+"""Values of ``ckpt_path`` that stand for the newest checkpoint of that name."""
+
+FOREIGN_NAMES = ("hpc",)
+"""Values of ``ckpt_path`` that Lightning would look up where fedlight writes nothing."""
 
 RUN_NOTES = ("config.yaml", "hparams.yaml", CLIENTS_FILE, PICTURE_FILE, JOBS_FILE)
 """What a run writes into its folder, besides the log, up to the end of its first round."""
@@ -53,9 +56,29 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
+def find_checkpoint(ckpt_path: str, root: str | Path) -> str:
+    """Return the file that ``ckpt_path`` means: ``last`` and ``best`` are those of the newest ``<root>/version_k``.
+
+    Raises:
+        CheckpointError: no run below ``root`` has kept one of that name, or fedlight keeps none by that name.
+    """
+    if ckpt_path in FOREIGN_NAMES:
+        raise CheckpointError(f"ckpt_path: fedlight keeps no {ckpt_path}; give last, best, or the path of a checkpoint")
+    if ckpt_path not in NAMED_CHECKPOINTS:
+        return ckpt_path
+    files = Path(root).glob(f"version_*/checkpoints/{ckpt_path}.ckpt")
+    runs = {version: path for path in files if (version := version_of(str(path), root)) is not None}
+    if not runs:
+        raise CheckpointError(
+            f"ckpt_path: no run in {root} has kept a {ckpt_path} (version_k/checkpoints/{ckpt_path}.ckpt); give the "
+            "path of a checkpoint, or the trainer.default_root_dir of the run"
+        )
+    return str(runs[max(runs)])
+
+
 def version_of(ckpt_path: str | None, root: str | Path) -> int | None:
     """Return k if the checkpoint lies in ``<root>/version_k``, so that a resumed run goes on in its own folder."""
-    if ckpt_path is None or ckpt_path in NAMED_CHECKPOINTS:
+    if ckpt_path is None:
         return None
     path, top = Path(ckpt_path).resolve(), Path(root).resolve()
     if not path.is_relative_to(top):

@@ -25,8 +25,8 @@ import fedlight.parts  # noqa: F401 - the imports let configs name their classes
 from fedlight.cli.best import default_checkpoints
 from fedlight.cli.composition import composition_of
 from fedlight.cli.folders import (
-    NAMED_CHECKPOINTS,
     check_writable,
+    find_checkpoint,
     missing_folders,
     remove_empty,
     remove_unused,
@@ -138,12 +138,24 @@ class FedlightCLI(LightningCLI):
         except SystemExit:
             self._print_composition(cast("list[str]", args or []))
             raise
-        # Before Lightning reads it too, for settings that a checkpoint of something else may hold.
         subcommand = self.config.get("subcommand")
-        path = self.config[subcommand].get("ckpt_path") if subcommand else None
-        if path is not None and path not in NAMED_CHECKPOINTS:
-            otherwise = ", or pass it as model.init_weights for its weights alone"
-            self._checkpoint = read_checkpoint_file(path, "ckpt_path", otherwise)
+        if subcommand:
+            self._find_files(self.config[subcommand])
+
+    def _find_files(self, config: Namespace) -> None:
+        """Settle where the run writes, and read the checkpoint that it starts from."""
+        if config.trainer.default_root_dir is None:
+            files = [Path(str(path)).stem for path in config.get("config") or ()]
+            config.trainer.default_root_dir = str(Path("runs") / (files[-1] if files else "run"))
+        named = config.get("ckpt_path")
+        if named is None:
+            return
+        config.ckpt_path = find_checkpoint(named, config.trainer.default_root_dir)
+        if config.ckpt_path != named:
+            rank_zero_only(print)(f"fedlight: note: --ckpt_path {named} is {config.ckpt_path}", file=sys.stderr)
+        # Before Lightning reads it too, for settings that a checkpoint of something else may hold.
+        otherwise = ", or pass it as model.init_weights for its weights alone"
+        self._checkpoint = read_checkpoint_file(config.ckpt_path, "ckpt_path", otherwise)
 
     def _print_composition(self, args: list[str]) -> None:
         """Add, after ``--print_config``, the parts that the algorithm is made of, as comments."""
@@ -163,14 +175,11 @@ class FedlightCLI(LightningCLI):
         return [key for key in keys if not key.endswith("help") and key not in SEED_TARGETS]
 
     def before_instantiate_classes(self) -> None:
-        """Settle where the run writes, and check that it can and that what it reads is there."""
+        """Check what the run's settings say, and that it can write where it is to."""
         set_num_threads(self._get(self.config, "num_threads"))
         if self.subcommand is None:
             return
         config = self.config[self.subcommand]
-        if config.trainer.default_root_dir is None:
-            files = [Path(str(path)).stem for path in config.get("config") or ()]
-            config.trainer.default_root_dir = str(Path("runs") / (files[-1] if files else "run"))
         check_trainer(config.trainer)
         check_evaluation(self.subcommand, config.get("ckpt_path"), config.model.get("init_weights"))
         self._check_resume(config)
@@ -266,24 +275,21 @@ class FedlightCLI(LightningCLI):
         """Test the model that the run ended with, where there are test data and a ``test_step``.
 
         Raises:
-            DivergedError: the run has merged no update at all.
+            DivergedError: the run has merged no update at all: none was finite, or none came back.
         """
         summaries = [one for one in getattr(self.trainer, "callbacks", ()) if isinstance(one, RunSummary)]
-        trained_nothing = any(summary.trained_nothing for summary in summaries)
+        failure = next((summary.failure for summary in summaries if summary.failure is not None), None)
         if self.trainer.interrupted:
             return
         if self.config_init[str(self.subcommand)].test_after_fit:
-            if self._can_test() and not trained_nothing:
+            if self._can_test() and failure is None:
                 self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
             else:
                 for summary in summaries:
                     if summary.after_test:
                         summary.show(self.trainer)
-        if trained_nothing:
-            raise DivergedError(
-                "no update of any client was finite, so the model is as it began; lower the learning rate, clip "
-                "gradients (gradient_clip_norm of the local loop), and look for NaN in the data"
-            )
+        if failure is not None:
+            raise DivergedError(failure)
 
     def _can_test(self) -> bool:
         if not is_overridden("test_step", self.model.client, pl.LightningModule):

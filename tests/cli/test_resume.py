@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -55,3 +57,30 @@ def test_a_checkpoint_written_by_validation_holds_its_round(config, capsys):
     assert saved["callbacks"]["RunSummary"]["totals"]["rounds"] == 2
     assert saved["callbacks"]["Pictures"]["ratio"]["rounds"] == [0, 1]
     assert set(saved["callbacks"]["RunSummary"]["metrics"]) == {"val/accuracy", "val/loss"}
+
+
+def test_last_and_best_are_those_of_the_newest_run(capsys):
+    for _ in range(2):
+        assert main([*FIT, "--trainer.max_epochs", "1"]) == 0
+    capsys.readouterr()
+    assert main([*FIT, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 0
+    assert "note: --ckpt_path last is out/version_1/checkpoints/last.ckpt" in capsys.readouterr().err
+    rounds = [
+        torch.load(f"out/version_{version}/checkpoints/last.ckpt", weights_only=True)["fedlight"]["round_idx"]
+        for version in (0, 1)
+    ]
+    assert rounds == [1, 2]
+    assert not Path("out/version_2").exists()
+    assert main(["test", *FIT[1:3], "--ckpt_path", "best"]) == 0
+    assert "note: --ckpt_path best is out/version_1/checkpoints/best.ckpt" in capsys.readouterr().err
+
+
+def test_a_name_that_stands_for_no_checkpoint_is_refused(refusal):
+    assert refusal(*FIT, "--ckpt_path", "last") == (
+        "ckpt_path: no run in out has kept a last (version_k/checkpoints/last.ckpt); give the path of a checkpoint, or "
+        "the trainer.default_root_dir of the run"
+    )
+    assert refusal(*FIT, "--ckpt_path", "hpc") == (
+        "ckpt_path: fedlight keeps no hpc; give last, best, or the path of a checkpoint"
+    )
+    assert not Path("out").exists()
