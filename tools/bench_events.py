@@ -1,10 +1,11 @@
 """What an event of the simulation costs: 100,000 clients that come and go, 1,000 jobs in flight, no training.
 
-    python tools/bench_events.py [--clients 100000] [--jobs 1000] [--events 20000]
+    python tools/bench_events.py [--clients 100000] [--jobs 1000] [--events 20000] [--traces]
 
 An event is a job that is back or lost, with everything that follows but the training: the clock, the fleet's answers,
 the selection of whoever takes its place, the price of its submodel, its index map. Prints the processor's milliseconds
 per event, and the memory that the run holds for jobs and for clients: with all jobs in flight, and after the events.
+With --traces clients come and go by a CSV file, written for the run with a trace for each of them, not by a formula.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ from __future__ import annotations
 import argparse
 import gc
 import math
+import tempfile
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,13 +28,16 @@ from fedlight.algorithms import FedBuff
 from fedlight.core.clock import Clock
 from fedlight.core.dispatcher import Dispatcher
 from fedlight.core.types import ClientData, FederatedData, RoundState
-from fedlight.fleet import ChangingFleet, Daily, Drops, Phones
+from fedlight.fleet import Availability, ChangingFleet, Daily, Drops, Phones, TraceAvailability
 from fedlight.models import ConvNet
 from fedlight.submodels import SubmodelPlan
 
 BUFFER = 50
 PIECE = 500  # events that are timed together
 DAY_S = 60.0  # short, since jobs are: every other event finds somebody come or gone
+
+
+INTERVALS = 10  # of a trace in a day
 
 
 class Fifty(ClientData):
@@ -67,12 +74,12 @@ class Counted(FederatedData):
 class Simulation:
     """A server that waits for nobody, and never trains."""
 
-    def __init__(self, num_clients: int, num_jobs: int) -> None:
+    def __init__(self, num_clients: int, num_jobs: int, availability: Availability) -> None:
         self.clock = Clock()
         self._algorithm = FedBuff(buffer=BUFFER, concurrency=num_jobs)
         module, data = ConvNet(), Counted(num_clients)
         self._plan = SubmodelPlan.trace(module, module.example_input_array)
-        fleet = ChangingFleet(Phones(), availability=Daily(day_s=DAY_S), connectivity=Drops(0.1))
+        fleet = ChangingFleet(Phones(), availability=availability, connectivity=Drops(0.1))
         fleet.setup(num_clients, seed=0)
         for part in self._algorithm.slots().values():
             part.meet(self._algorithm.slots())
@@ -95,9 +102,18 @@ class Simulation:
         return done
 
 
-def measure(num_clients: int, num_jobs: int, num_events: int) -> None:
+def write_traces(path: Path, num_traces: int) -> None:
+    """Write a day of so many clients, each up in intervals with random ends: half of the time on average."""
+    edges_s = np.sort(np.random.default_rng(0).uniform(0.0, DAY_S, (num_traces, 2 * INTERVALS)), axis=1)
+    with path.open("w") as file:
+        file.write("trace,up_s,down_s\n")
+        for trace, row in enumerate(edges_s):
+            file.writelines(f"{trace},{up_s},{down_s}\n" for up_s, down_s in row.reshape(INTERVALS, 2))
+
+
+def measure(num_clients: int, num_jobs: int, num_events: int, availability: Callable[[], Availability]) -> None:
     """Print one line."""
-    simulation = Simulation(num_clients, num_jobs)
+    simulation = Simulation(num_clients, num_jobs, availability())
     simulation.play(2 * num_jobs)
     done, costs_ms = 0, []
     while done < num_events:
@@ -109,7 +125,7 @@ def measure(num_clients: int, num_jobs: int, num_events: int) -> None:
     del simulation
     gc.collect()
     tracemalloc.start()
-    simulation = Simulation(num_clients, num_jobs)
+    simulation = Simulation(num_clients, num_jobs, availability())
     simulation.play(1)
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
@@ -132,14 +148,21 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100_000)
     parser.add_argument("--jobs", type=int, default=1_000)
     parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--traces", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for clients, jobs in (
-        (arguments.clients, arguments.jobs),
-        (math.ceil(arguments.clients / 10), arguments.jobs),
-        (arguments.clients, math.ceil(arguments.jobs / 10)),
-    ):
-        measure(clients, jobs, arguments.events)
+    with tempfile.TemporaryDirectory() as folder:
+        availability: Callable[[], Availability] = partial(Daily, day_s=DAY_S)
+        if arguments.traces:
+            path = Path(folder) / "traces.csv"
+            write_traces(path, arguments.clients)
+            availability = partial(TraceAvailability, str(path))
+        for clients, jobs in (
+            (arguments.clients, arguments.jobs),
+            (math.ceil(arguments.clients / 10), arguments.jobs),
+            (arguments.clients, math.ceil(arguments.jobs / 10)),
+        ):
+            measure(clients, jobs, arguments.events, availability)
 
 
 if __name__ == "__main__":
