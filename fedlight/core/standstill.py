@@ -54,10 +54,10 @@ class Standstill:
             self._told_unfit = True
             names = ", ".join(str(client) for client in unfit[:MAX_NAMES])
             more = f" and {len(unfit) - MAX_NAMES} more" if len(unfit) > MAX_NAMES else ""
+            whose = "a client whose" if len(unfit) == 1 else f"{len(unfit)} clients whose"
             lines.append(
-                f"{start} left out {len(unfit)} client(s) whose memory holds no submodel that they may get: {names}"
-                f"{more} (told once; {tags.UNFIT_CLIENTS} counts them, more memory_bytes or a smaller model lets them "
-                "take part)"
+                f"{start} left out {whose} memory holds no submodel that they may get: {names}{more} (told once; "
+                f"{tags.UNFIT_CLIENTS} counts them; more memory_bytes or a smaller client model lets them take part)"
             )
         still = not num_back and clock.now_s == began_s
         self._num_still = self._num_still + 1 if still else 0

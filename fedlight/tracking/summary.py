@@ -18,6 +18,23 @@ from fedlight.tracking.format import duration, metric, percent, quantity
 from fedlight.tracking.record import last_round
 from fedlight.tracking.watched import VALIDATION
 
+FINISHED = "Run finished"
+REJECTED = "Run ended, and every update was rejected"
+NOTHING_CAME = "Run ended, and no result ever came back"
+_NOT_FINITE = (
+    "no update of any client was finite, so the model is as it began; lower the learning rate, clip gradients "
+    "(gradient_clip_norm of the local loop), and look for NaN in the data"
+)
+_WAYS_OUT = {
+    "late": "give results more time (deadline_s of the schedule) or take late ones too (late: keep)",
+    "dropped": "let fewer connections break (model.fleet.connectivity)",
+    "left": "let clients stay up for longer (model.fleet.availability)",
+    "unfit": "raise memory_bytes of the devices (model.fleet) or choose a smaller client model",
+    "at work": "let the run last for more rounds (trainer.max_epochs)",
+    "nobody": "check who is selected and asked for work",
+}
+"""What keeps results from coming back, by the cause of the loss, to what helps."""
+
 
 @final
 class RunSummary(Callback):
@@ -32,10 +49,11 @@ class RunSummary(Callback):
         self.after_test = after_test
         self._totals = {"rounds": 0.0, "simulated_s": 0.0, "wall_s": 0.0, "waiting_s": 0.0}
         self._totals |= {"uplink_bytes": 0.0, "downlink_bytes": 0.0, "macs": 0.0, "rejected": 0.0, "accepted": 0.0}
-        self._totals |= {"staleness": 0.0, "energy_j": 0.0, "lost_j": 0.0}
+        self._totals |= {"staleness": 0.0, "energy_j": 0.0, "lost_j": 0.0, "seen": 0.0, "at_work": 0.0}
         self._metrics: dict[str, float] = {}
         self._rejected_clients: dict[int, int] = {}
         self._lost: dict[str, int] = {}
+        self._unfit: dict[int, int] = {}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -78,6 +96,7 @@ class RunSummary(Callback):
             "totals": dict(self._totals),
             "rejected_clients": dict(self._rejected_clients),
             "lost": dict(self._lost),
+            "unfit": dict(self._unfit),
             "metrics": dict(self._metrics),
         }
 
@@ -87,17 +106,36 @@ class RunSummary(Callback):
         self._totals |= state_dict.get("totals", {})
         self._rejected_clients = dict(state_dict.get("rejected_clients", {}))
         self._lost = dict(state_dict.get("lost", {}))
+        self._unfit = dict(state_dict.get("unfit", {}))
         self._metrics = dict(state_dict.get("metrics", {}))
 
     @property
-    def trained_nothing(self) -> bool:
-        """Whether clients have come back, and not one of their updates could be merged."""
-        return bool(self._totals["rejected"]) and not self._totals["accepted"]
+    def failure(self) -> str | None:
+        """Why a run of which every round was seen has merged no update at all, in one line; None: it has, or no run."""
+        totals = self._totals
+        if totals["accepted"] or not totals["rounds"]:
+            return None
+        if totals["rejected"]:
+            return _NOT_FINITE
+        if totals["seen"] < totals["rounds"]:  # a run that was begun without this table: what it merged isn't known
+            return None
+        what = [f"{count} lost as {cause}" for cause, count in sorted(self._lost.items())]
+        what += [f"unfit for lack of memory: {_most_often(self._unfit)}"] if self._unfit else []
+        what += [f"{totals['at_work']:.0f} still at work"] if totals["at_work"] else []
+        causes = [*self._lost, *(["unfit"] if self._unfit else []), *(["at work"] if totals["at_work"] else [])]
+        ways = [_WAYS_OUT[cause] for cause in causes if cause in _WAYS_OUT] or [_WAYS_OUT["nobody"]]
+        rounds = "1 round" if totals["rounds"] == 1 else f"{totals['rounds']:.0f} rounds"
+        return (
+            f"no result of any client came back in {rounds} "
+            f"({', '.join(what) or 'nobody was sent off'}), so no update was merged; {'; '.join(ways)}"
+        )
 
     def _add(self, record: RoundRecord) -> None:
         totals = self._totals
         span = record.end_s - record.start_s
         totals["rounds"] = record.round_idx + 1
+        totals["seen"] += 1
+        totals["at_work"] = len(record.in_flight)
         totals["simulated_s"] = record.end_s
         totals["wall_s"] += record.wall_s
         totals["waiting_s"] += record.waiting_share * span
@@ -113,15 +151,19 @@ class RunSummary(Callback):
         for job in record.lost:
             totals["lost_j"] += job.spent_j
             self._lost[job.cause] = self._lost.get(job.cause, 0) + 1
+        for client in record.unfit:
+            self._unfit[client] = self._unfit.get(client, 0) + 1
 
     def _remember(self, trainer: pl.Trainer) -> None:
         wanted = (*VALIDATION, "test/", "test_")
         self._metrics |= {tag: float(v) for tag, v in trainer.callback_metrics.items() if tag.startswith(wanted)}
 
-    def show(self, trainer: pl.Trainer, title: str = "Run finished", caption: str | None = None) -> None:
+    def show(self, trainer: pl.Trainer, title: str = FINISHED, caption: str | None = None) -> None:
         """Print the table for a Trainer whose run has ended."""
         # Asked for on every process: Lightning broadcasts the log folder.
-        table = self.table(trainer, "Run ended, and every update was rejected" if self.trained_nothing else title)
+        if self.failure is not None and title == FINISHED:
+            title = REJECTED if self._totals["rejected"] else NOTHING_CAME
+        table = self.table(trainer, title)
         table.caption, table.caption_justify = caption, "left"
         if trainer.is_global_zero:
             console = Console()
@@ -161,6 +203,11 @@ class RunSummary(Callback):
         if num_lost:
             causes = ", ".join(f"{count} {cause}" for cause, count in sorted(self._lost.items()))
             rows["jobs lost"] = f"{num_lost} of {num_lost + num_back:.0f} ({causes})"
+        if self._unfit:
+            times = sum(self._unfit.values())
+            rows["clients unfit"] = (
+                f"{_most_often(self._unfit)} (their memory holds no submodel; left out {times} times)"
+            )
         if totals["staleness"]:
             rows["staleness"] = f"{totals['staleness'] / num_back:.1f} versions (mean over updates)"
         return rows
@@ -168,9 +215,13 @@ class RunSummary(Callback):
     def _rejected(self) -> str:
         if not self._rejected_clients:
             return "0"
-        worst = sorted(self._rejected_clients, key=lambda client: (-self._rejected_clients[client], client))
-        names = ", ".join(str(client) for client in worst[:8]) + (", ..." if len(worst) > 8 else "")
-        return f"{self._totals['rejected']:.0f} (not finite; clients {names})"
+        return f"{self._totals['rejected']:.0f} (not finite; clients {_most_often(self._rejected_clients)})"
+
+
+def _most_often(counts: Mapping[int, int]) -> str:
+    """Name the clients that were counted most often."""
+    worst = sorted(counts, key=lambda client: (-counts[client], client))
+    return ", ".join(str(client) for client in worst[:8]) + (", ..." if len(worst) > 8 else "")
 
 
 def _places(trainer: pl.Trainer) -> dict[str, str]:
