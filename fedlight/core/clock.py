@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -24,10 +24,13 @@ class Clock:
 
     Attributes:
         now_s: simulated seconds since the start of the run.
+        next_up_s: from a time to the next at which a client that is down comes up, None if none does; the fleet's, once
+            there is one. Ask it only where places are free: it may cost more than an event.
     """
 
     def __init__(self) -> None:
         self.now_s = 0.0
+        self.next_up_s: Callable[[float], float | None] = lambda now_s: None
         self._queue: list[tuple[float, int, Job]] = []
         self._num_pushed = 0
         self._busy: Counter[int] = Counter()

@@ -54,6 +54,7 @@ class Dispatcher:
         self._data = data
         self._fleet = fleet
         self._clock = clock
+        clock.next_up_s = fleet.next_up_s
         self._repeats: Counter[int] = Counter()
         self._unfit: dict[int, None] = {}
         self.is_stranded = False

@@ -107,7 +107,7 @@ class Fleet(Part):
     def next_up_s(self, now_s: float) -> float | None:
         """Return the first time after ``now_s`` at which a client that is down comes up; None: never.
 
-        Asked when nobody is up.
+        Asked where nobody is up, and by schedules that have places free.
         """
         return None
 

@@ -35,7 +35,6 @@ class Attendance:
 
     def __init__(self, availability: Availability, num_clients: int) -> None:
         self._availability = availability
-        self._everybody = np.arange(num_clients, dtype=np.int64)
         self._now_s = -math.inf
         self._up = np.zeros(num_clients, dtype=np.bool_)
         self._until_s = np.full(num_clients, -np.inf)
@@ -60,8 +59,9 @@ class Attendance:
 
         Never means not within :data:`HORIZON_S` and :data:`MAX_CHANGES` of each, or that no client ever changes again.
         """
-        down = np.setdiff1d(self._everybody, self.up(now_s), assume_unique=True)
-        if len(down) == len(self._everybody):
+        self.up(now_s)
+        down = np.flatnonzero(~self._up)
+        if len(down) == len(self._up):
             # The usual question: time runs from change to change, which is where the run goes anyway.
             for _ in range(_STEPS):
                 next_s = float(self._until_s.min(initial=math.inf))

@@ -116,6 +116,17 @@ def test_what_a_leaver_left_expires(tmp_path):
     assert set(server.expiry.state_dict()["heard_s"]) == known
 
 
+def test_a_buffered_server_sends_off_who_comes_up_while_others_are_at_work(tmp_path):
+    """Client 1 comes at 0.05 s, long before anybody is back, and two of the three places are free."""
+    path = tmp_path / "late.csv"
+    path.write_text("trace,up_s,down_s\n0,0,1000\n1,0.05,1000\n2,500,1000\n3,500,1000\n")
+    axes = {"connectivity": None, "completeness": None, "responsiveness": None}
+    fleet = weather(availability=TraceAvailability(str(path), shuffle=False), **axes)
+    server, _ = run(tmp_path / "run", 1, "doesn't wait", fleet)
+    reports = server.last_round.reports
+    assert {one.client: one.finish_s - one.timing.total_s for one in reports} == pytest.approx({0: 0.0, 1: 0.05})
+
+
 class Cut(Connectivity):
     """Client 0 never gets anything back to the server."""
 

@@ -24,19 +24,33 @@ from fedlight.parts.schedule import (
 
 
 class Fleet:
-    """Client n takes n + 1 seconds, or what ``seconds`` says; the lowest idle numbers go first."""
+    """Client n takes n + 1 seconds, or what ``seconds`` says, and comes up at ``up_s[n]``; low numbers go first."""
 
-    def __init__(self, num_clients, seconds=None, lost=None):
+    def __init__(self, num_clients, seconds=None, lost=None, up_s=None):
         self.clock = Clock()
         self.num_clients = num_clients
         self.seconds = seconds or (lambda client: client + 1.0)
         self.lost = lost or (lambda client: None)
+        self.up_s = up_s or [0.0] * num_clients
+        self.clock.next_up_s = self.next_up_s
+        self.asked_s = []
         self.round_idx = 0
         self.sent = []
+        self.sent_s = []
         self._times_sent = Counter()
 
+    def next_up_s(self, now_s):
+        assert len(self.clock) < self.num_clients
+        self.asked_s.append(now_s)
+        return min((up_s for up_s in self.up_s if up_s > now_s), default=None)
+
+    def is_idle(self, client):
+        return client not in self.clock.busy and self.up_s[client] <= self.clock.now_s
+
     def dispatch(self, count):
-        idle = (client for client in range(self.num_clients) if client not in self.clock.busy)
+        if not len(self.clock) and not any(map(self.is_idle, range(self.num_clients))):
+            self.clock.wait_until(self.next_up_s(self.clock.now_s))
+        idle = filter(self.is_idle, range(self.num_clients))
         chosen = list(itertools.islice(idle, max(0, count)))
         for client in chosen:
             now_s, lost = self.clock.now_s, self.lost(client)
@@ -44,6 +58,7 @@ class Fleet:
             repeat = self._times_sent[sent]
             self._times_sent[sent] += 1
             self.sent.append(sent)
+            self.sent_s.append((client, now_s))
             job = Job(
                 client, self.round_idx, 0.0, None, Work(0.0, 0, 0), Timing(0.0, self.seconds(client), 0.0), now_s,
                 repeat=repeat,
@@ -110,6 +125,39 @@ def test_buffered_equals_synchronous_where_all_take_equally_long(seconds):
     assert one.play(Buffered(buffer=4, concurrency=4), 5) == other.play(Synchronous(4), 5)
     assert one.sent == other.sent
     assert one.clock.now_s == other.clock.now_s
+
+
+def test_buffered_fills_a_free_place_as_soon_as_somebody_comes_up():
+    """Two places, and client 1 comes at 1 s, 99 s before client 0 is back; the third, who comes at 2 s, finds none."""
+    fleet = Fleet(3, lambda client: 100.0, up_s=[0.0, 1.0, 2.0])
+    assert fleet.play(Buffered(buffer=1, concurrency=2), 2) == [[0], [1]]
+    assert fleet.clock.now_s == 101.0
+    assert fleet.sent_s == [(0, 0.0), (1, 1.0), (0, 100.0)]
+    assert fleet.asked_s == [0.0]  # with all places taken nobody asks the fleet
+
+
+def test_who_comes_up_as_another_is_back_is_sent_off_after_it_is_taken_in():
+    fleet = Fleet(2, lambda client: 5.0, up_s=[0.0, 5.0])
+    assert fleet.play(Buffered(buffer=1, concurrency=2)) == [[0]]
+    assert fleet.sent_s == [(0, 0.0)]
+    fleet.play(Buffered(buffer=1, concurrency=2))
+    assert fleet.sent == [(0, 0), (0, 1), (1, 1)]
+    assert fleet.sent_s == [(0, 0.0), (0, 5.0), (1, 5.0)]
+
+
+@given(
+    buffer=st.integers(1, 4),
+    times=st.lists(st.floats(0.1, 20.0), min_size=5, max_size=5),
+    up_s=st.lists(st.floats(0.0, 30.0), min_size=5, max_size=5),
+)
+def test_with_a_place_for_everyone_all_leave_as_they_come_up(buffer, times, up_s):
+    fleet = Fleet(5, times.__getitem__, up_s=up_s)
+    fleet.play(Buffered(buffer), 6)
+    first_s = {}
+    for client, at_s in fleet.sent_s:
+        first_s.setdefault(client, at_s)
+    assert first_s == {client: up_s[client] for client in first_s}
+    assert all(up_s[client] >= fleet.clock.now_s for client in range(5) if client not in first_s)
 
 
 def test_a_lost_job_is_replaced_when_it_is_lost():

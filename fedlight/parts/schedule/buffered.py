@@ -19,10 +19,11 @@ _LOSSES = 10  # per client at work
 class Buffered(Schedule):
     """Keep ``concurrency`` clients at work, and move on every ``buffer`` results (Nguyen et al. 2022, FedBuff).
 
-    Whoever is back, or lost, is replaced at once by a client that starts from the newest model. What is back at one
-    moment is taken in before anybody is sent off, so where all take equally long and the buffer is as large as the
-    concurrency, this is :class:`~fedlight.parts.Synchronous`. With a buffer of 1 it is FedAsync's server (Xie et al.
-    2019). A round is one move of the server.
+    Whoever is back, or lost, is replaced at once by a client that starts from the newest model. Where fewer are up than
+    there are places, the next to come up is sent off as it comes. What is back at one moment is taken in before anybody
+    is sent off, so where all take equally long and the buffer is as large as the concurrency, this is
+    :class:`~fedlight.parts.Synchronous`. With a buffer of 1 it is FedAsync's server (Xie et al. 2019). A round is one
+    move of the server.
 
     Where jobs get lost one after another, ten times as many as clients are at work without a single result, the round
     ends with what is in.
@@ -64,11 +65,18 @@ class Buffered(Schedule):
                 next_s = clock.next_event_s
                 if next_s is None:  # nobody is at work, and nobody went
                     break
-                job = clock.next_return(next_s)
+                job = clock.next_return(self._next_s(clock, next_s))
             if job is not None:
                 finished.append(job)
                 lost_before = clock.num_lost
         return finished
+
+    def _next_s(self, clock: Clock, event_s: float) -> float:
+        """Return the time of the next event or, where places are free, of the next client's coming up before it."""
+        if len(clock) >= self._concurrency:
+            return event_s
+        up_s = clock.next_up_s(clock.now_s)
+        return event_s if up_s is None or up_s <= clock.now_s else min(event_s, up_s)
 
     def discount(self, staleness: int) -> float:
         """Return s(τ) of an update that is τ versions old."""
