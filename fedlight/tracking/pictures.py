@@ -19,7 +19,8 @@ from fedlight.tracking.charts import draw_energy, draw_participation, draw_stale
 from fedlight.tracking.drawing import publish
 from fedlight.tracking.heatmap import Heatmap
 from fedlight.tracking.history import History
-from fedlight.tracking.jobs import JOBS_FILE, Jobs, in_flight_of, read_jobs
+from fedlight.tracking.job_log import JobLog
+from fedlight.tracking.jobs import JOBS_FILE, Jobs, as_jobs, in_flight_of, read_jobs, rows_of
 from fedlight.tracking.record import last_round, run_folder, server_of
 from fedlight.tracking.timeline import draw_timeline
 
@@ -121,7 +122,7 @@ class Pictures(Callback):
             return
         started_s = time.perf_counter()
         self._num_drawn = len(rounds)
-        for name, draw in (self._tables() | self._of_jobs(module)).items():
+        for name, draw in (self._tables() | self._of_jobs(trainer, module)).items():
             picture = draw()
             if picture is not None:
                 publish(trainer, self._folder / "pictures", name, picture, rounds[-1])
@@ -134,14 +135,17 @@ class Pictures(Callback):
         tables: dict[str, Draw] = {table.name: partial(table.render, histories[table.name]) for table in shown}
         return {**tables, WAITING: partial(draw_waiting, histories[WAITING])} if histories[WAITING].rows else tables
 
-    def _of_jobs(self, module: pl.LightningModule) -> dict[str, Draw]:
+    def _of_jobs(self, trainer: pl.Trainer, module: pl.LightningModule) -> dict[str, Draw]:
         """Return how what jobs did is drawn, by the names :data:`OF_JOBS`."""
         server, record = server_of(module), last_round(module)
-        path = self._folder / JOBS_FILE
-        if record is None or not path.is_file():
+        if record is None or not any(isinstance(one, JobLog) for one in trainer.callbacks):  # type: ignore[attr-defined]
             return {}
+        path = self._folder / JOBS_FILE
         device, num_clients = server.fleet.device, len(server.data.num_examples)
-        jobs = read_jobs(path)
+        jobs = read_jobs(path) if path.is_file() else as_jobs([])
+        if not len(jobs) or jobs["round"][-1] < record.round_idx:
+            # Callbacks that a user names come before JobLog, which then hasn't written this round yet.
+            jobs = np.concatenate([jobs, as_jobs(list(rows_of(record, device)))])
         if not len(jobs):
             return {}
         drawn = np.concatenate([jobs, in_flight_of(record, device)])

@@ -39,6 +39,20 @@ def test_pictures_are_drawn_every_so_many_rounds(make_trainer, stub, tmp_path):
     assert [event.step for event in read_events(logger).Images("picture/ratio")] == [1, 3]
 
 
+def test_a_timeline_of_every_round_has_its_jobs_wherever_the_log_of_jobs_stands(make_trainer, stub, tmp_path):
+    drawn = []
+    for place in (0, 1):
+        logger = TensorBoardLogger(tmp_path, name=f"{place}")
+        callbacks = [Pictures(every_n_rounds=1)]
+        callbacks.insert(place, JobLog())
+        make_trainer(callbacks, max_epochs=2, logger=logger).fit(stub())
+        events = read_events(logger)
+        assert [event.step for event in events.Images("picture/timeline")] == [0, 1]
+        drawn.append([event.encoded_image_string for event in events.Images("picture/timeline_round")])
+    assert len(drawn[0]) == 1  # the first round is the run so far
+    assert drawn[0] == drawn[1]
+
+
 def test_a_resumed_run_shows_all_its_rounds(make_trainer, stub, tmp_path):
     first = make_trainer([Pictures(), FleetScalars(1)], max_epochs=2)
     first.fit(stub())
