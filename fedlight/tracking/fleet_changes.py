@@ -90,7 +90,8 @@ def _connectivity(axes: Axes, fleet: Fleet, num_clients: int, until_s: float, un
             axes.scatter(x, [part for _, part in jobs], s=10, color=PALETTE[place + 2], label=label)
     axes.set_ylim(0, 1)
     axes.set_ylabel("lost after part\nof the job's time")
-    axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if any(lost.values()):
+        axes.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _completeness(axes: Axes, fleet: Fleet, num_clients: int, until_s: float, unit_s: float, work: Work) -> None:
