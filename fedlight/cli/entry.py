@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import sysconfig
 import traceback
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         line, code = describe(error, arguments)
-        print(f"fedlight: {line}", file=sys.stderr)
+        if not _told_by_first(error):
+            print(f"fedlight: {line}", file=sys.stderr)
         return code
     return OK
 
@@ -74,15 +76,30 @@ def describe(error: Exception, arguments: Sequence[str]) -> tuple[str, int]:
 
     refusal = _find(error, FedlightError)
     if refusal is not None:
-        return _one_line(refusal), REFUSED
+        return _as_options(_one_line(refusal)), REFUSED
     if isinstance(error, MisconfigurationException):
-        return f"the Trainer refuses its settings: {_one_line(error)}", REFUSED
+        absent = any(words in str(error) for words in ("backend found", "can not run on your system"))
+        way_out = "; set trainer.accelerator to auto (a GPU if there is one) or cpu" if absent else ""
+        return f"the Trainer refuses its settings: {_one_line(error)}{way_out}", REFUSED
     frame = _telling_frame(traceback.extract_tb(error.__traceback__))
     what = f"{type(error).__name__}: {_one_line(error) or 'no message'}"
     return (
         f"{arguments[0]} failed: {what} ({frame.filename}:{frame.lineno}); {DEBUG_VARIABLE}=1 shows the traceback",
         FAILED,
     )
+
+
+def _as_options(line: str) -> str:
+    """Return a refusal of a model with what it says of an argument ``protect`` as the option to type."""
+    line = re.sub(r"\bprotect=(\[.*?\])", r'--model.protect+="\1"', line)
+    return re.sub(r"\bprotect=('[^']*')", r"model.protect: \1", line)
+
+
+def _told_by_first(error: Exception) -> bool:
+    """Whether the first of several processes meets the same refusal, and tells it: all but what a client brings up."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" or _find(error, FedlightError) is None:
+        return False
+    return all(frame.name != "run_client" for frame in traceback.extract_tb(error.__traceback__))
 
 
 def _find(error: BaseException | None, kind: type[FedlightError]) -> FedlightError | None:

@@ -84,6 +84,9 @@ def _unknown_key(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _meant_keys(wrong: str, known: Sequence[str]) -> tuple[str, list[str]]:
     """Return an unknown key up to its first part that is unknown, and the known keys that are close to it."""
+    deeper = _keys_of_parts(wrong, known)
+    if deeper:
+        return wrong, deeper
     parts, split = wrong.split("."), [key.split(".") for key in known]
     for depth in range(len(parts)):
         if any(key[: depth + 1] == parts[: depth + 1] for key in split):
@@ -96,6 +99,14 @@ def _meant_keys(wrong: str, known: Sequence[str]) -> tuple[str, list[str]]:
             return wrong, [key for key in whole if key in known]
         return ".".join(parts[: depth + 1]), [".".join([*parts[:depth], name]) for name in near]
     return wrong, []
+
+
+def _keys_of_parts(wrong: str, known: Sequence[str]) -> list[str]:
+    """Return the keys by which parts beside an unknown key take what it names: data.partition.min_samples."""
+    parent, _, name = wrong.rpartition(".")
+    slots = [key for key in known if parent and key.rpartition(".")[0] == parent]
+    classes = {key: [kind for base in _expected_classes(key) for kind in _classes_below(base)] for key in slots}
+    return [f"{key}.{name}" for key, kinds in classes.items() if any(name in _taken(kind) for kind in kinds)]
 
 
 def _did_you_mean(names: Sequence[str], dashes: str = "") -> str:
@@ -114,7 +125,12 @@ def _missing(problem: ParserProblem, match: re.Match[str]) -> str:
 
 
 def _unrecognized(problem: ParserProblem, match: re.Match[str]) -> str:
-    wrong = match.group(1).split()[0].partition("=")[0]
+    first = match.group(1).split()[0]
+    if not first.startswith("-"):
+        is_file = first.endswith((".yaml", ".yml", ".json"))
+        meant_config = f"did you mean --config {first}?" if is_file else "options begin with --, and --help lists all"
+        return f"unexpected {first}; {meant_config}"
+    wrong = first.partition("=")[0]
     dashes = wrong[: len(wrong) - len(wrong.lstrip("-"))]
     wrong, meant = _meant_keys(wrong.lstrip("-"), problem.known_keys)
     return f"unknown option {dashes}{wrong}{_did_you_mean(meant, '--') or '; --help lists all'}"
@@ -166,7 +182,7 @@ def _bad_yaml(problem: ParserProblem, match: re.Match[str]) -> str:
 
 def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
     value = match.groups()[-1].strip()
-    expected = re.findall(r"Expected a (.+?)(?=\. Got value|\n|$)", problem.text)
+    expected = re.findall(r"Expected (?:a )?(.+?)(?=\. Got value|\n|$)", problem.text)
     kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
     one = "list" in kinds and re.fullmatch(r"[\w.]+", value)
     way_out = f"; --{problem.key}+={value} adds one to it" if one and problem.key else ""
@@ -217,9 +233,13 @@ def _arguments(class_path: str) -> list[str]:
     """Return the names that a class takes, none where it can't be looked at."""
     module, _, name = class_path.rpartition(".")
     try:
-        parameters = inspect.signature(getattr(import_module(module), name)).parameters.values()
+        return _taken(getattr(import_module(module), name))
     except (ImportError, AttributeError, ValueError, TypeError):
         return []
+
+
+def _taken(kind: type) -> list[str]:
+    parameters = inspect.signature(kind).parameters.values()
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 

@@ -126,8 +126,8 @@ def load_init_weights(client: pl.LightningModule, path: str) -> None:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         raise CheckpointError(
-            f"model.init_weights: {path} can't be read as weights ({str(error).splitlines()[0]}); "
-            "save it with torch.save(module.state_dict(), path)"
+            f"model.init_weights: {path} is no checkpoint of tensors and plain values; give one that fedlight fit has "
+            "written, or what torch.save(module.state_dict(), path) has"
         ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):

@@ -29,7 +29,7 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
 
     Raises:
         CheckpointError: the task's weights don't fit the module.
-        DataError: the client has no examples.
+        DataError: the client has no examples, or a single one of which batch normalisation has no variance.
         UnsupportedClientError: the module asks for what the local loop doesn't have.
     """
     if data.num_examples == 0:
@@ -41,11 +41,27 @@ def run_client(task: ClientTask, module: pl.LightningModule, data: ClientData) -
             module.train()
         trainable = _load(task, module)
         task.norm.prepare(module)
-        result = task.local.fit(module, data, task)
+        try:
+            result = task.local.fit(module, data, task)
+        except ValueError as error:
+            if not str(error).startswith("Expected more than 1 value per channel"):
+                raise
+            raise _no_variance(task.client, data.num_examples) from error
         update = _update(task, module, trainable, result, data.num_examples)
         if task.summarise is not None:
             update.summary = task.summarise(module, data)
     return update if task.compression is None else task.compression.encode(update, task)
+
+
+def _no_variance(client: int, num_examples: int) -> DataError:
+    if num_examples == 1:
+        what, way_out = "has 1 training example", "give every client 2 (data.partition.min_samples: 2)"
+    else:
+        what, way_out = "trains on batches of 1 example", "raise data.batch_size"
+    return DataError(
+        f"client {client} {what}, of which batch normalisation has no variance; {way_out}, or normalise each example "
+        "by itself (nn.GroupNorm, nn.LayerNorm)"
+    )
 
 
 @torch.no_grad()

@@ -346,7 +346,7 @@ class Server(pl.LightningModule):
 
     def _tell_rejected(self, round_idx: int, rejected: Sequence[int]) -> None:
         """Name the clients whose update was left out, each once: the loggers have the number of every round."""
-        new = [client for client in rejected if client not in self._told_rejected]
+        new = sorted(client for client in rejected if client not in self._told_rejected)
         self._told_rejected.update(new)
         if new:
             names = ", ".join(f"{client} ({self.fleet.device(client)})" for client in new[:MAX_NAMES])

@@ -52,7 +52,7 @@ class Standstill:
         start, lines = f"round {round_idx + 1}:", []
         if unfit and not self._told_unfit:
             self._told_unfit = True
-            names = ", ".join(str(client) for client in unfit[:MAX_NAMES])
+            names = ", ".join(str(client) for client in sorted(unfit)[:MAX_NAMES])
             more = f" and {len(unfit) - MAX_NAMES} more" if len(unfit) > MAX_NAMES else ""
             whose = "a client whose" if len(unfit) == 1 else f"{len(unfit)} clients whose"
             lines.append(

@@ -78,7 +78,7 @@ class _Check:
         if not all(bool(torch.isfinite(output).all()) for output in self._outputs):
             raise UnsupportedModelError(
                 f"{name} gives infinite outputs or NaN for random weights, which no comparison can use: "
-                "normalise the layers whose outputs grow, or pass check=False and compare submodels yourself"
+                "normalise the layers whose outputs grow (SubmodelPlan.trace, called by hand, takes check=False)"
             )
         usual = self._layers_run(self._call) or set()
         for call in (self._call.map(_negated), self._call.map(_grown)):
@@ -215,7 +215,7 @@ class _Check:
 
 def _message(group: Group, found: str, readers: list[str]) -> str:
     what = {"heads": "heads", "hidden": "hidden units"}.get(group.kind, "channels")
-    to = f" read by {', '.join(repr(name) for name in readers[:3])}" if readers else ""
+    to = f" read by {', '.join(repr(name) for name in list(dict.fromkeys(readers))[:3])}" if readers else ""
     advice = way_out(group.name, group.route)
     return f"layer {group.name!r}: {found}, so its {what}{to} can't be dropped{passed(group.route)}: {advice}"
 

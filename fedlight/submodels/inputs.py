@@ -73,7 +73,8 @@ def run_or_refuse(module: nn.Module, call: Call) -> Any:
     except Exception as error:
         raise UnsupportedModelError(
             f"{type(module).__name__}.forward fails on the example inputs ({first_line(error)}): "
-            "pass inputs that it accepts, as a tensor, a tuple of arguments or a dict of keyword arguments"
+            "give inputs that it accepts (in a LightningModule: self.example_input_array), as a tensor, a tuple of "
+            "arguments or a dict of keyword arguments"
         ) from error
 
 

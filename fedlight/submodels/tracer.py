@@ -118,8 +118,8 @@ class _Graph(tp.DependencyGraph):  # type: ignore[misc]
         if time.monotonic() > self._deadline_s:
             raise UnsupportedModelError(
                 f"tracing{self._where} took more than {self._limit_s:g} s, as some graphs never end (for example a "
-                "flatten before a concatenation): concatenate channels before flattening, protect the layer, or raise "
-                "time_limit_s"
+                "flatten before a concatenation): concatenate channels before flattening, or protect the layer "
+                "(SubmodelPlan.trace, called by hand, takes a longer time_limit_s)"
             )
 
     def get_out_channels(self, module_or_node: Any) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
-from fedlight.cli import main
+from fedlight.cli import entry, main
 from fedlight.cli.run import FedlightCLI
+from fedlight.errors import DataError
 
 TINY = ("--config", "tiny.yaml")
 
@@ -43,6 +46,25 @@ TINY = ("--config", "tiny.yaml")
         (
             ("fit", *TINY, "--data.num_client", "3"),
             "unknown option --data.num_client; did you mean --data.num_clients?",
+        ),
+        (
+            ("fit", *TINY, "--data.min_samples", "0"),
+            "unknown option --data.min_samples; did you mean --data.partition.min_samples?",
+        ),
+        (("fit", "tiny.yaml"), "unexpected tiny.yaml; did you mean --config tiny.yaml?"),
+        (("fit", *TINY, "more"), "unexpected more; options begin with --, and --help lists all"),
+        (
+            ("fit", *TINY, "--model.protect", "a"),
+            "model.protect: expected list, got a; --model.protect+=a adds one to it",
+        ),
+        (
+            ("fit", *TINY, "--model.init_weights", "tiny.yaml"),
+            "model.init_weights: tiny.yaml is no checkpoint of tensors and plain values; give one that fedlight fit "
+            "has written, or what torch.save(module.state_dict(), path) has",
+        ),
+        (
+            ("fit", *TINY, "--model.protect+=encoder"),
+            "model.protect: 'encoder' matches no layer: use names as in named_modules()",
         ),
         (("fit", *TINY, "--modle.protect", "3"), "unknown option --modle.protect; did you mean --model.protect?"),
         (
@@ -237,6 +259,73 @@ def test_a_file_of_tensors_is_no_checkpoint(refusal, tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "plain.ckpt")
     line = refusal("export", "--ckpt_path", "plain.ckpt", "--ratio", "0.5", "--out", "x")
     assert line == "--ckpt_path: plain.ckpt is no checkpoint of fedlight; give one that fedlight fit has written"
+
+
+LAYERS = """\
+import lightning, torch
+class Net(lightning.LightningModule):
+    def __init__(self, size: int = 64):
+        super().__init__()
+        self.example_input_array = torch.zeros(2, 1, size)
+        self.mix = torch.nn.MultiheadAttention(64, 2)
+        self.head = torch.nn.Linear(64, 10)
+    def forward(self, x):
+        x = x.flatten(1)[None]
+        return self.head(self.mix(x, x, x)[0][0])
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.cross_entropy(self(batch[0]), batch[1])
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.training_step(batch, batch_idx))
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+"""
+
+
+def test_a_refused_model_is_mended_by_the_option_that_the_message_names(refusal):
+    Path("mixing.py").write_text(LAYERS)
+    own = ("fit", *TINY, "--model.client", "mixing.Net")
+    line = refusal(*own)
+    assert line.startswith("layer 'mix' is an nn.MultiheadAttention")
+    (option,) = re.findall(r"--\S+", line)
+    assert option == """--model.protect+="['mix']\""""
+    assert main([*own, shlex.split(option)[0]]) == 0
+
+
+def test_example_inputs_that_the_forward_refuses(refusal):
+    Path("small.py").write_text(LAYERS)
+    line = refusal("fit", *TINY, "--model.client", "small.Net", "--model.client.size", "9", "--model.protect+=mix")
+    assert line.startswith("Net.forward fails on the example inputs (")
+    assert "give inputs that it accepts (in a LightningModule: self.example_input_array)" in line
+
+
+def test_an_accelerator_that_is_not_there(refusal, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert refusal("fit", *TINY, "--trainer.accelerator", "gpu") == (
+        "the Trainer refuses its settings: No supported gpu backend found!; set trainer.accelerator to auto (a GPU if "
+        "there is one) or cpu"
+    )
+
+
+def test_one_of_several_processes_tells_what_all_meet(capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["fit", *TINY, "--num_threads", "0"]) == 2
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert main(["fit", *TINY, "--num_threads", "0"]) == 2
+    assert capsys.readouterr().err.count("num_threads is 0") == 1
+
+
+def test_what_one_client_brings_up_is_told_by_its_process(capsys, monkeypatch):
+    def run_client():
+        raise DataError("client 3 has no training examples")
+
+    def fail(_):
+        run_client()
+
+    monkeypatch.setattr(entry, "_dispatch", fail)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(["fit", *TINY]) == 2
+    assert capsys.readouterr().err == "fedlight: client 3 has no training examples\n"
 
 
 def test_a_module_that_exits_with_a_text_fails_with_it(capsys):

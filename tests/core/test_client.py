@@ -270,3 +270,11 @@ def test_a_client_without_examples_is_refused():
     module = Net()
     with pytest.raises(DataError, match="client 3 has no training examples"):
         run_client(make_task(module, LeanLoop()), module, classes(num_examples=0))
+
+
+@pytest.mark.parametrize(("num_examples", "words"), [(1, "min_samples: 2"), (2, "raise data.batch_size")])
+def test_batch_normalisation_of_a_single_example(num_examples, words):
+    module = Net()
+    single = classes(num_examples, batch_size=1)
+    with pytest.raises(DataError, match=rf"^client 3 .* of which batch normalisation has no variance; .*{words}"):
+        run_client(make_task(module, LeanLoop()), module, single)

@@ -98,7 +98,7 @@ def test_what_is_told_of_a_round_and_when_time_stands_still():
     assert still.watch(0, 0.0, clock, 1, (), False) == []
     clock.push(job(0.5))
     clock.next_return()
-    lines = still.watch(1, 0.0, clock, 0, tuple(range(10)), False)
+    lines = still.watch(1, 0.0, clock, 0, tuple(reversed(range(10))), False)
     assert lines[0].startswith("round 2: left out 10 clients whose memory")
     assert "0, 1, 2, 3, 4, 5, 6, 7 and 2 more" in lines[0]
     assert "no result came back (1 lost, 0 at work, 10 unfit)" in lines[1]

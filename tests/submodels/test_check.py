@@ -108,6 +108,15 @@ def test_message_names_the_layer_and_its_reader():
         check_structure(net, dataclasses.replace(structure, axes=axes), IMAGES)
 
 
+def test_a_reader_of_several_tensors_is_named_once():
+    net = recurrent()
+    structure = trace_structure(net, TOKENS)
+    axes = structure.axes["e.weight"]
+    spoilt = dataclasses.replace(structure, axes={**structure.axes, "e.weight": (None, axes[1].flip(0))})
+    with pytest.raises(UnsupportedModelError, match=r"layer 'e': .*channels read by 'lstm' can't be dropped"):
+        check_structure(net, spoilt, TOKENS)
+
+
 def test_layers_that_fail_only_together_are_both_named():
     def run(net, x):
         x = net.b(net.a(x).relu()).relu()
