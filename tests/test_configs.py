@@ -24,6 +24,10 @@ def size_key(name: str) -> str:
 
 def stand_in(name: str) -> list[str]:
     """Options that put a few random images, or a few lines, in place of a data set that has to be downloaded."""
+    if name.startswith("gpt"):
+        Path("play.txt").write_text(SCENE)
+        few = ["--data.num_clients=3", "--data.partition.min_samples=2", "--model.algorithm.clients_per_round=2"]
+        return ["--data.dataset.path=play.txt", "--data.dataset.sequence_length=20", "--model.client.depth=1", *few]
     if name.startswith("shakespeare"):
         Path("play.txt").write_text(SCENE)
         few = ["--data.num_clients=3", "--data.partition.min_samples=1", "--model.algorithm.clients_per_round=2"]
