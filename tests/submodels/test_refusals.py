@@ -283,7 +283,7 @@ WHOLE_MODELS = {
     "wrong example": (
         lambda: conv_net(),
         STEPS,
-        r"Net.forward fails on the example inputs \(RuntimeError.*pass inputs",
+        r"Net.forward fails on the example inputs \(RuntimeError.*give inputs",
     ),
     "no gradients": (
         lambda: Net(lambda net, x: net.a(x).argmax(1), a=conv(3, 8)),
