@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -36,7 +37,8 @@ def check_structure(module: nn.Module, structure: Structure, example_inputs: Exa
         example_inputs: as for tracing.
 
     Raises:
-        UnsupportedModelError: the outputs differ, depend on chance or on the data's branch, or not on the units.
+        UnsupportedModelError: the outputs differ (in evaluation, or in training with norms and dropout as in
+            evaluation), depend on chance or on the data's branch, or not on the units.
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
@@ -50,6 +52,7 @@ def check_structure(module: nn.Module, structure: Structure, example_inputs: Exa
             fault = check.fault(keep)
             if fault:
                 check.refuse(fault, keep)
+        check.refuse_training_only()
 
 
 class _Check:
@@ -88,23 +91,35 @@ class _Check:
                     f"{name} runs layer {branch!r} for some inputs only: take the branch out of the forward, "
                     "since only the one that the example inputs take can be traced"
                 )
-        self._full.train()
-        for layer in self._full.modules():
-            if isinstance(layer, nn.modules.batchnorm._NormBase):
-                layer.eval()  # a batch of one has no variance
-        training = self._layers_run(self._call) or set()
-        self._full.eval()
+        training = self._layers_run(self._call, training=True) or set()
         for extra in sorted(training - usual):
             raise UnsupportedModelError(
                 f"{name} runs layer {extra!r} in training alone, where it can't be traced: leave it out of the model "
                 "(torchvision: aux_logits=False)"
             )
 
-    def fault(self, keep: Tensor) -> str:
-        """What is wrong with the submodel of this keep set; empty if nothing."""
-        expected = self._masked(keep)
+    def refuse_training_only(self) -> None:
+        """Refuse what is wrong in training mode alone, with few units of each group kept; unless by chance."""
         try:
-            outputs = self._run(self._builder.build(self._full, keep))
+            first, second = self._run(self._full, training=True), self._run(self._full, training=True)
+        except Exception:  # a forward that wants targets in training
+            return
+        if not all(torch.equal(one, other) for one, other in zip(first, second, strict=True)):
+            return
+        groups, num_units = self._structure.groups, self._structure.num_units
+        few = torch.stack([_random_keep((group,), num_units, 0) for group in groups]).any(0)
+        fault = self.fault(few, training=True)
+        if fault:
+            raise UnsupportedModelError(
+                f"{type(self._full).__name__} in training mode: {fault}, in evaluation it is right: take what mixes "
+                "channels, or needs their number, out of what its forward does only where self.training is set"
+            )
+
+    def fault(self, keep: Tensor, training: bool = False) -> str:
+        """What is wrong with the submodel of this keep set; empty if nothing."""
+        expected = self._masked(keep, training)
+        try:
+            outputs = self._run(self._builder.build(self._full, keep), training)
         except Exception as error:
             return f"the submodel's forward fails ({first_line(error)})"
         if [output.shape for output in outputs] != [output.shape for output in expected]:
@@ -148,7 +163,7 @@ class _Check:
                 readers.append(name)
         return readers
 
-    def _masked(self, keep: Tensor) -> list[Tensor]:
+    def _masked(self, keep: Tensor, training: bool) -> list[Tensor]:
         columns: dict[int, object] = {
             id(tensor): tensor for tensor in (*self._full.parameters(), *self._full.buffers())
         }
@@ -168,7 +183,7 @@ class _Check:
             if (owner := self._norm_owner(name, layer)) is not None
         }
         with norms_over(masks):
-            return self._run(full)
+            return self._run(full, training)
 
     def _norm_owner(self, name: str, layer: nn.Module) -> Tensor | None:
         if not isinstance(layer, nn.LayerNorm | nn.RMSNorm | nn.GroupNorm):
@@ -179,11 +194,11 @@ class _Check:
         axes = self._structure.axes.get(tensor) or self._structure.unsaved.get(tensor)
         return axes[dim] if axes else None
 
-    def _run(self, module: nn.Module) -> list[Tensor]:
-        with torch.no_grad():
+    def _run(self, module: nn.Module, training: bool = False) -> list[Tensor]:
+        with torch.no_grad(), _mode(module, training):
             return [t for t in tensors_in(self._call.run(module)) if t.is_floating_point()]
 
-    def _layers_run(self, call: Call) -> set[str] | None:
+    def _layers_run(self, call: Call, training: bool = False) -> set[str] | None:
         """Names of the layers with parameters that one forward pass runs; None if it fails on these inputs."""
         seen: set[str] = set()
 
@@ -193,7 +208,7 @@ class _Check:
         layers = [(n, m) for n, m in self._full.named_modules() if next(m.parameters(recurse=False), None) is not None]
         hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers]
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _mode(self._full, training):
                 call.run(self._full)
         except Exception:
             return None
@@ -211,6 +226,25 @@ class _Check:
             return tensor + torch.randn_like(tensor) * (0.5 * spread if spread > 0 else 1.0)
 
         return call.map(disturb)
+
+
+@contextmanager
+def _mode(module: nn.Module, training: bool) -> Iterator[None]:
+    """Let a module run as in training, with its norms and dropout as in evaluation, if ``training``; then put it back.
+
+    A batch of one has no variance, and dropout would drop other units in each of two networks.
+    """
+    if not training:
+        yield
+        return
+    module.train()
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._NormBase | nn.modules.dropout._DropoutNd):
+            layer.eval()
+    try:
+        yield
+    finally:
+        module.eval()
 
 
 def _message(group: Group, found: str, readers: list[str]) -> str:

@@ -145,3 +145,29 @@ def test_forward_that_insists_on_float32_is_checked_in_float32():
     axes = {**structure.axes, "a.bias": (structure.axes["a.bias"][0].flip(0),)}
     with pytest.raises(UnsupportedModelError, match="layer 'a'"):
         check_structure(net, dataclasses.replace(structure, axes=axes), STEPS)
+
+
+@pytest.mark.parametrize("spoils", [True, False])
+def test_what_only_training_does_is_compared_too(spoils):
+    def run(net, x):
+        x = net.a(x).relu()
+        if net.training:
+            x = x.flip(-1) if spoils else 2 * x
+        return net.fc(net.drop(x))
+
+    net = Net(run, a=nn.Linear(6, 8), drop=nn.Dropout(0.5), fc=nn.Linear(8, 5))
+    structure = trace_structure(net, STEPS)
+    if not spoils:
+        check_structure(net, structure, STEPS)
+        return
+    with pytest.raises(UnsupportedModelError, match=r"^Net in training mode: the submodel's outputs differ"):
+        check_structure(net, structure, STEPS)
+
+
+def test_chance_in_training_is_no_fault():
+    net = Net(
+        lambda net, x: net.fc(nn.functional.dropout(net.a(x).relu(), 0.5, net.training)),
+        a=nn.Linear(6, 8),
+        fc=nn.Linear(8, 5),
+    )
+    check_structure(net, trace_structure(net, STEPS), STEPS)
