@@ -150,9 +150,13 @@ class Cohort:
             job.update = _moved(updates[job.key], torch_device)
 
     def _weights(self, state: RoundState, finished: Sequence[Job]) -> dict[JobKey, float]:
-        """Return every job's weight: its client's, discounted by the versions that it is late."""
+        """Return every job's weight: its client's, discounted by the versions that it is late.
+
+        As a float32, whose sums in float64 are exact: then they don't depend on which process adds which.
+        """
         of_clients = self._parts.contribution.weights(state, list(dict.fromkeys(job.client for job in finished)))
-        return {job.key: of_clients[job.client] * self._discount(state, job) for job in finished}
+        weights = [of_clients[job.client] * self._discount(state, job) for job in finished]
+        return {job.key: one for job, one in zip(finished, torch.tensor(weights).tolist(), strict=True)}
 
     def _discount(self, state: RoundState, job: Job) -> float:
         return self._parts.schedule.discount(state.round_idx - job.round_idx)

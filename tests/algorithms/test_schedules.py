@@ -52,7 +52,7 @@ def test_two_processes_equal_one(tmp_path):
     assert list(shared) == list(own)
     for name, weights in own.items():
         assert float(shared[name]["now_s"]) == float(weights["now_s"])
-        assert_close(shared[name], weights)
+        assert equal(shared[name], weights), name
 
 
 @pytest.mark.parametrize("schedule", [Deadline(None), FixedFraction(fraction=1.0)])

@@ -12,7 +12,7 @@ from fedlight.core.slots import Aggregation
 from fedlight.core.types import Job, Reduce, RoundState, State, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.scaling import mean_, summed
-from fedlight.parts.sums import CoveredSum
+from fedlight.parts.sums import CoveredSum, in_float32
 from fedlight.submodels.coverage import Coverage
 
 
@@ -48,7 +48,7 @@ class CountMean(Aggregation):
 
     def add(self, coverage: Coverage, update: Update, weight: float) -> None:
         """Take in one update with its weight (> 0, not normalised)."""
-        self._weights = [self._weights[0] + weight / update.discount, self._weights[1] + weight]
+        self._weights = [self._weights[0] + in_float32(weight / update.discount), self._weights[1] + weight]
         self._sum.add(coverage, update.delta, weight)
         self._buffers.add(coverage, update.buffers, weight)
 

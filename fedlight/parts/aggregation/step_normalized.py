@@ -15,7 +15,7 @@ from fedlight.core.types import Job, Reduce, RoundState, State, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.aggregation.scaling import mean_, summed
 from fedlight.parts.local import RecipeLoop
-from fedlight.parts.sums import CoveredSum, TotalSum
+from fedlight.parts.sums import CoveredSum, TotalSum, in_float32
 from fedlight.submodels.coverage import Coverage
 
 _EPS = 1e-6
@@ -97,7 +97,7 @@ class StepNormalized(Aggregation):
         """Take in one update with its weight (> 0, not normalised)."""
         worth = normalizer(update.num_steps, self.momentum, self.lr_mu)
         work = float(update.num_steps) if self.lr_mu > 0 and self.proximal_tau else worth
-        self._sums = [self._sums[0] + weight, self._sums[1] + weight * work]
+        self._sums = [self._sums[0] + weight, self._sums[1] + in_float32(weight * work)]
         self._parameters.add(coverage, update.delta, weight / worth if worth > 0 else 0.0)
         self._buffers.add(coverage, update.buffers, weight)
 

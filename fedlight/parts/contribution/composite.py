@@ -61,7 +61,7 @@ class CompositeStatistics(Contribution):
             mean, variance = told
             one = torch.ones(1, dtype=torch.float64)
             pooled = update.num_examples * torch.cat([one, mean, variance + mean.square()])  # these add up over clients
-            self._sums += pooled.to(self._sums.device)
+            self._sums += pooled.to(self._sums.device, torch.float32)  # exact in float64, whatever the order
 
     def finish(self, reduce: Reduce) -> None:
         """Close the pool over all processes."""

@@ -10,6 +10,7 @@ from fedlight.core.slots import Contribution
 from fedlight.core.types import Reduce, RoundState, Summarise, Update
 from fedlight.errors import ConfigError
 from fedlight.parts.contribution.plain import SampleCount
+from fedlight.parts.sums import in_float32
 from fedlight.submodels.coverage import Coverage
 
 
@@ -49,7 +50,8 @@ class Scored(Contribution):
 
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return the weights of the one that weighs."""
-        self._own_weights = self.measure.weights(state, clients)
+        own = self.measure.weights(state, clients)
+        self._own_weights = {client: in_float32(weight) for client, weight in own.items()}  # as the server's are
         return self.weighing.weights(state, clients)
 
     def summary(self, client: int) -> Summarise | None:

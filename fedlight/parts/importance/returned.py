@@ -35,10 +35,10 @@ def num_draws(name: str, update: Update) -> int:
 
 
 def unit_sums(of_units: UnitSums, name: str, coverage: Coverage, update: Update) -> Tensor | None:
-    """Return float64[2, num_units]: Σ_i S_i and K · |{i}| over the entries i of each unit that the client covers.
+    """Return float32[2, num_units]: Σ_i S_i and K · |{i}| over the entries i of each unit that the client covers.
 
     K is the client's optimizer steps, 1 for ``abs_change``. None if a sum isn't finite: a square can overflow where
-    the update doesn't, and would stay for good.
+    the update doesn't, and would stay for good. In float32 they add up exactly in float64, in whatever order.
     """
     values = update.statistics.get(name, {})
     masks = coverage.masks or {}
@@ -53,7 +53,7 @@ def unit_sums(of_units: UnitSums, name: str, coverage: Coverage, update: Update)
         value = values.get(tensor)
         return value if value is None or tensor not in masks else value * masks[tensor].to(value.device)
 
-    sums = of_units(value_of, coverage.keep)
+    sums = of_units(value_of, coverage.keep).to(torch.float32)
     if not bool(torch.isfinite(sums).all()):
         return None
-    return torch.stack([sums, num_draws(name, update) * of_units(held, coverage.keep)])
+    return torch.stack([sums, num_draws(name, update) * of_units(held, coverage.keep).to(torch.float32)])

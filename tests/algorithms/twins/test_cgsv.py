@@ -52,7 +52,7 @@ def test_equals_plain_loops(scope, convention):
         merged = {name: sum(share[n] * updates[n][name] for n in CLIENTS) for name in weights}
         psi = [float(torch.cosine_similarity(flat(updates[n]), flat(merged), 0)) for n in CLIENTS]
         told = server.told[round_idx]
-        assert [told[n].contribution for n in CLIENTS] == pytest.approx(psi, abs=1e-6)
+        assert [told[n].contribution for n in CLIENTS] == pytest.approx(psi, abs=5e-6)
         if convention == "normalised":
             positive = [max(value, 0.0) for value in psi]
             psi = [value / sum(positive) for value in positive]
