@@ -110,7 +110,7 @@ def _times(cell: Cell) -> Table:
         heads.append((group, "simulated s"))
         reached = [variant.reached[index] for variant in cell.variants]
         columns.append(_fastest([_spread(one, _seconds) for one in reached], reached))
-        if cell.baseline:
+        if any(one.speed_up and one.speed_up[index].interval.num_values for one in cell.variants):
             heads.append((group, "speed-up"))
             columns.append([_speed_up(variant, index) for variant in cell.variants])
     note = (
@@ -121,7 +121,7 @@ def _times(cell: Cell) -> Table:
     if cell.baseline:
         note += (
             f" Speed-up: simulated seconds of {cell.baseline} over its own, geometric mean over the seeds in which "
-            "both got there, with the 95 % interval of the paired logarithms."
+            "both got there, with the 95 % interval of the paired logarithms; left out where it never did."
         )
     return Table("time", "Time to each target", note + _marks(cell), tuple(heads), _rows(columns))
 
