@@ -24,7 +24,7 @@ from fedlight.core.memory import ClientMemory
 from fedlight.core.processes import Processes
 from fedlight.core.round_record import RoundRecord
 from fedlight.core.slots import NoServerUpdate
-from fedlight.core.standstill import MAX_NAMES, Standstill
+from fedlight.core.standstill import Standstill, named
 from fedlight.core.types import FederatedData, Job, Report, RoundState, State
 from fedlight.errors import ConfigError
 from fedlight.submodels import SubmodelPlan
@@ -349,10 +349,9 @@ class Server(pl.LightningModule):
         new = sorted(client for client in rejected if client not in self._told_rejected)
         self._told_rejected.update(new)
         if new:
-            names = ", ".join(f"{client} ({self.fleet.device(client)})" for client in new[:MAX_NAMES])
-            more = f" and {len(new) - MAX_NAMES} more" if len(new) > MAX_NAMES else ""
+            names = named(new, lambda client: f"{client} ({self.fleet.device(client)})")
             what = "a client whose update was" if len(new) == 1 else f"{len(new)} clients whose updates were"
-            self.print(f"round {round_idx + 1}: left out {what} not finite: {names}{more} (each is named once)")
+            self.print(f"round {round_idx + 1}: left out {what} not finite: {names} (each is named once)")
 
     def _start_from_init_weights(self) -> None:
         if self._init_weights is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 from fedlight.core import tags
 from fedlight.core.clock import Clock
 
-MAX_NAMES = 8
-"""Clients that one message names."""
+_MAX_NAMES = 8
 _ROUNDS = 10
 _LEAST_ROUNDS = 100
 
@@ -52,12 +51,11 @@ class Standstill:
         start, lines = f"round {round_idx + 1}:", []
         if unfit and not self._told_unfit:
             self._told_unfit = True
-            names = ", ".join(str(client) for client in sorted(unfit)[:MAX_NAMES])
-            more = f" and {len(unfit) - MAX_NAMES} more" if len(unfit) > MAX_NAMES else ""
             whose = "a client whose" if len(unfit) == 1 else f"{len(unfit)} clients whose"
             lines.append(
-                f"{start} left out {whose} memory holds no submodel that they may get: {names}{more} (told once; "
-                f"{tags.UNFIT_CLIENTS} counts them; more memory_bytes or a smaller client model lets them take part)"
+                f"{start} left out {whose} memory holds no submodel that they may get: {named(sorted(unfit))} "
+                f"(told once; {tags.UNFIT_CLIENTS} counts them; more memory_bytes or a smaller client model lets them "
+                "take part)"
             )
         still = not num_back and clock.now_s == began_s
         self._num_still = self._num_still + 1 if still else 0
@@ -79,3 +77,9 @@ class Standstill:
                 f"model stays as it is (told once; {tags.EMPTY_ROUND} counts such rounds)"
             )
         return lines
+
+
+def named(clients: Sequence[int], name: Callable[[int], str] = str) -> str:
+    """Return the names of the first eight clients, and how many more there are."""
+    more = f" and {len(clients) - _MAX_NAMES} more" if len(clients) > _MAX_NAMES else ""
+    return ", ".join(map(name, clients[:_MAX_NAMES])) + more

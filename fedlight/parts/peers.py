@@ -29,7 +29,7 @@ class Peers:
         ConfigError: a number out of its range.
     """
 
-    def __init__(self, target: Target = "fastest", forgetting: float = 0.9) -> None:
+    def __init__(self, target: Target, forgetting: float) -> None:
         self._quantile = quantile_of(target)
         self._model = TimeModel(forgetting)
         self._come_alone = False
