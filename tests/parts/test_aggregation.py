@@ -1,5 +1,7 @@
 """Merging against a dense oracle: full-shape arrays with NaN where a client covers nothing."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -191,8 +193,9 @@ def test_updates_can_be_scaled_to_one_length(kind, make_state, arrivals):
         torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-7)
     arrivals[0][1].delta = {name: torch.zeros_like(value) for name, value in arrivals[0][1].delta.items()}
     assert all(value.isfinite().all() for value in merge(kind(update_norm=0.5), make_state(), arrivals).values())
-    with pytest.raises(ConfigError, match="update_norm=0 is no length"):
-        kind(update_norm=0)
+    for wrong in (0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=f"update_norm={wrong} is no length"):
+            kind(update_norm=wrong)
 
 
 def still(arrivals):
@@ -235,6 +238,17 @@ def test_quantised_residuals_by_hand(plan, make_state, make_update):
     torch.testing.assert_close(merged, torch.tensor([0.5, 0.0, -0.4, 0.0]))
     both = [(own, update, 2.0), *still([(full, make_update(full, 1), 2.0)])]
     torch.testing.assert_close(merge(ResidualRecovery(bits=1), state, both)["a.bias"], merged / 2)
+
+
+def test_residuals_of_weights_in_another_order_of_memory(plan, make_state, make_update):
+    """Such as channels_last: their values count, not where they lie."""
+    own = channel_coverage(plan, [0, 2, 4, 7])
+    arrivals = [(own, make_update(own, 0), 2.0)]
+    plain, turned = make_state(), make_state()
+    turned.weights["a.weight"] = turned.weights["a.weight"].t().contiguous().t()
+    expected = merge(ResidualRecovery(bits=2), plain, arrivals)
+    for name, value in merge(ResidualRecovery(bits=2), turned, arrivals).items():
+        assert torch.equal(value, expected[name]), name
 
 
 def test_finer_residuals_come_nearer_to_exact_ones(make_state, arrivals):

@@ -75,7 +75,7 @@ class ResidualRecovery(Aggregation):
     def _error(self, coverage: Coverage, name: str, bits: int) -> Tensor:
         """Return (1 - m) q of one tensor in full shape: by how much its stored residual is off."""
         value = self._like[name].to(torch.float64)
-        held = torch.zeros_like(value)
+        held = torch.zeros_like(value, memory_format=torch.contiguous_format)
         coverage.scatter_add_(name, held, torch.ones(coverage.thin_shape(name), device=value.device), 1.0)
         residual = held == 0
         if not residual.any():

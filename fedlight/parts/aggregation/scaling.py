@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -16,7 +17,7 @@ _NOTHING = 1e-300  # far below any sum of weights
 
 def checked_norm(update_norm: float | None) -> float | None:
     """Return Γ if it is a length or None; raises ConfigError if not."""
-    if update_norm is not None and not update_norm > 0:  # NaN neither
+    if update_norm is not None and not 0.0 < update_norm < math.inf:  # NaN neither
         raise ConfigError(f"update_norm={update_norm} is no length: use a number above 0, or leave it out")
     return update_norm
 
