@@ -17,6 +17,7 @@ from fedlight.algorithms import CGSV, FedAvg
 from fedlight.core import Server
 from fedlight.errors import ConfigError
 from fedlight.parts import (
+    BanditPace,
     ByContribution,
     ByScore,
     CompositeStatistics,
@@ -35,6 +36,8 @@ from fedlight.parts import (
     SampleCount,
     Scored,
     ShapleyExact,
+    Shared,
+    Unaligned,
 )
 
 
@@ -151,6 +154,29 @@ def test_scores_may_drive_the_selection():
             num_by_score += 1
         last.update(scores)
     assert num_by_score >= 2
+
+
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        lambda reward: PerClient(DiscountedUCB(), reward),
+        lambda reward: Shared(DiscountedUCB(), reward),
+        lambda reward: Unaligned(BanditPace(reward=reward)),
+    ],
+    ids=["PerClient", "Shared", "BanditPace"],
+)
+def test_scores_that_nobody_gives_drive_nothing_and_are_refused_at_start(ratio):
+    algorithm = FedAvg()
+    algorithm.ratio = ratio(Reward("contribution", "one"))
+    with pytest.raises(ConfigError, match=r"ratio: value='contribution' of Reward: .* scores no client"):
+        run(algorithm, rounds=1, client=Regressor)
+    algorithm.contribution = CosineGradient()
+    assert run(algorithm, rounds=1, client=Regressor).records
+
+
+def test_a_selection_by_scores_that_nobody_gives_is_refused_at_start():
+    with pytest.raises(ConfigError, match="selection: ByContribution draws by scores, and SampleCount gives none"):
+        run(FedAvg(selection=ByContribution()), rounds=1, client=Regressor)
 
 
 def test_who_is_removed_is_left_out_of_everything():

@@ -133,6 +133,7 @@ def test_wrong_options_are_refused():
         {"support": "half"},
         {"moving_average": 1.0},
         {"floor": 0.0},
+        {"floor": math.inf},
         {"convention": "own"},
         {"start": "late"},
     ):

@@ -8,7 +8,7 @@ from toy import Batches, ToyData
 
 from fedlight.core.desk import ServerDesk
 from fedlight.errors import ConfigError
-from fedlight.parts import FeatureRank, RunningStatistics
+from fedlight.parts import FeatureRank, MixedImportance, Regrowth, RunningStatistics
 from fedlight.parts.extraction.pruned_once import threshold_ratios
 from fedlight.submodels import SubmodelPlan
 
@@ -78,3 +78,11 @@ def test_layers_lose_what_lies_below_the_common_threshold(scores):
 def test_no_image_is_refused():
     with pytest.raises(ConfigError, match="max_examples=0 of FeatureRank"):
         FeatureRank(0)
+
+
+def test_who_asks_it_needs_server_data_too():
+    """Without the server's images all ranks would be 0, and units go by their place."""
+    for part in (MixedImportance(FeatureRank()), Regrowth(keep=FeatureRank()), Regrowth(grow=FeatureRank())):
+        assert part.needs_server_data
+    assert not MixedImportance().needs_server_data
+    assert not Regrowth().needs_server_data

@@ -12,7 +12,7 @@ from fedlight.core.slots import Scores
 from fedlight.errors import ConfigError
 from fedlight.parts.extraction import Channels, ERKRatios, SensitivityRatios, UniformRatios, Weights
 from fedlight.parts.extraction.layer_ratios import densities, exact_counts
-from fedlight.parts.importance import Magnitude
+from fedlight.parts.importance import Magnitude, MixedImportance
 
 LENET = [(6, 3, 5, 5), (16, 6, 5, 5), (120, 400), (84, 120), (10, 84)]
 CIFAR10_NET = [(6, 3, 5, 5), (16, 6, 5, 5), (120, 16 * 20 * 20), (84, 120), (10, 84)]
@@ -123,3 +123,15 @@ def test_wrong_options_are_refused():
         Weights("global", layers=ERKRatios())
     with pytest.raises(ConfigError, match="layers spreads the ratio over groups"):
         Channels("global", layers=ERKRatios())
+    with pytest.raises(ConfigError, match="learns nothing from scores under normalizer='mean'"):
+        Weights(layers=SensitivityRatios(), normalizer="mean")
+
+
+def test_layers_do_not_learn_from_scores_that_are_alike_in_all_layers():
+    """The mean of a group's scores is 1, whatever they are, once they are divided by it."""
+    learning = Channels(layers=SensitivityRatios())
+    for importance in (Magnitude(), MixedImportance(Magnitude())):
+        with pytest.raises(ConfigError, match=r"Magnitude with normalizer='mean'.*: set its normalizer to null"):
+            learning.meet({"importance": importance})
+    learning.meet({"importance": Magnitude(normalizer=None)})
+    Channels(layers=ERKRatios()).meet({"importance": Magnitude()})

@@ -153,7 +153,7 @@ def test_models_without_a_last_layer_of_rows_are_refused(make_state, plan):
 def test_wrong_options_are_refused():
     for option in (
         {"moving_average": 1.0}, {"threshold": 1.0}, {"patience": -1}, {"floor": 0.0}, {"support": "half"},
-        {"threshold": float("nan")},
+        {"threshold": float("nan")}, {"floor": float("inf")},
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=next(iter(option))):
             Reputation(**option)

@@ -121,7 +121,10 @@ def test_data_without_labels_are_refused(apply):
         apply(DynamicServerUpdate(), Desk([None] * 3, None))
 
 
-@pytest.mark.parametrize("options", [{"scale": -1.0}, {"decay": 0.0}, {"decay": 1.1}, {"min_step": -1.0}, {"eps": 0.0}])
+@pytest.mark.parametrize(
+    "options",
+    [{"scale": -1.0}, {"scale": math.inf}, {"decay": 0.0}, {"decay": 1.1}, {"min_step": -1.0}, {"eps": 0.0}],
+)
 def test_bad_constants_are_refused(options):
     with pytest.raises(ConfigError, match=f"{next(iter(options))}=.* of DynamicServerUpdate"):
         DynamicServerUpdate(**options)

@@ -302,6 +302,7 @@ def test_a_judge_knows_which_way_is_up():
 def test_wrong_options_are_refused():
     for make in (
         lambda: Judge(half="train"), lambda: GTGShapley(truncation=-1), lambda: GTGShapley(max_permutations=0),
+        lambda: GTGShapley(min_permutations=-1),
         lambda: TruncatedMonteCarlo(tolerance=-0.1), lambda: TruncatedMonteCarlo(error=float("nan")),
     ):  # fmt: skip
         with pytest.raises(ConfigError):

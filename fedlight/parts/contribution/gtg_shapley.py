@@ -9,6 +9,7 @@ from fedlight.core.coalitions import Coalitions
 from fedlight.core.seeds import SERVER, numpy_generator
 from fedlight.core.slots import Contribution
 from fedlight.core.types import RoundState
+from fedlight.errors import ConfigError
 from fedlight.parts.contribution import games
 from fedlight.parts.contribution.judge import CoalitionValue, Judge
 from fedlight.parts.contribution.plain import sample_counts
@@ -55,6 +56,8 @@ class GTGShapley(Contribution):
     ) -> None:
         games.check_nonnegative("GTGShapley", round_truncation=round_truncation, truncation=truncation, error=error)
         games.check_permutations(max_permutations)
+        if min_permutations < 0:
+            raise ConfigError(f"min_permutations={min_permutations} is no number of permutations: use 0 or more")
         self.judge = judge or Judge()
         self.round_truncation = round_truncation
         self.truncation = truncation

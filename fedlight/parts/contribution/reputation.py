@@ -55,8 +55,8 @@ class Reputation(Contribution):
             raise ConfigError(f"threshold={threshold} is outside [0, 1): 0 removes nobody, 1/3 as published")
         if patience < 0:
             raise ConfigError(f"patience={patience} is no number of rounds: use 0 or more, 10 as published")
-        if not floor > 0.0:
-            raise ConfigError(f"floor={floor} would remove a client at once: use a small number above 0, say 1e-3")
+        if not 0.0 < floor < 1.0:
+            raise ConfigError(f"floor={floor} is outside (0, 1): 0 would remove a client at once; use 1e-3, say")
         self.support = checked_support(support, "Reputation")
         self.moving_average = moving_average
         self.threshold = threshold

@@ -33,9 +33,9 @@ class Shares:
             raise ConfigError(
                 f"moving_average={moving_average} is outside [0, 1): 0 forgets at once, 0.95 as CGSV publishes"
             )
-        if not floor > 0.0:
+        if not 0.0 < floor < 1.0:
             raise ConfigError(
-                f"floor={floor} would let a weight reach 0: use a small number above it, for example 1e-3"
+                f"floor={floor} is outside (0, 1): use a small number, or a weight could reach 0; 1e-3, say"
             )
         if start not in ("samples", "nothing"):
             raise ConfigError(f"start={start!r} is unknown: use 'samples' or 'nothing'")

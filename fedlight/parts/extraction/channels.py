@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fedlight.core.slots import Extraction, Scores
+from fedlight.core.slots import Extraction, Part, Scores
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.extraction.layer_ratios import LayerRatios, densities
@@ -65,6 +65,8 @@ class Channels(Extraction):
         exchange_share: float = 1.0,
         layers: LayerRatios | None = None,
     ) -> None:
+        if scope not in ("layer", "global"):
+            raise ConfigError(f"scope={scope!r} is not a pruning scope: use 'layer' or 'global'")
         if rounding not in ("nearest", "floor"):
             raise ConfigError(f"rounding={rounding!r} is not one of 'nearest', 'floor'")
         if rounding == "floor" and (scope != "layer" or round_to != 1):
@@ -84,6 +86,16 @@ class Channels(Extraction):
         self._maps: dict[int, tuple[float, Tensor]] = {}  # client: (ratio, packed keep)
         self._costs: dict[float, Cost] = {}
         self._priced: SubmodelPlan | None = None
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if ``layers`` learns from scores that are normalised by group, so all alike."""
+        importance = getattr(parts["importance"], "common", parts["importance"])
+        normalizer = getattr(importance, "normalizer", None)
+        if self.layers is not None and self.layers.learns and normalizer is not None:
+            raise ConfigError(
+                f"extraction: layers={type(self.layers).__name__} learns nothing from {type(importance).__name__} with "
+                f"normalizer={normalizer!r}, which makes all layers alike: set its normalizer to null"
+            )
 
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
         """Return the cost at a ratio; exact in the ``layer`` scope, priced as if layer-wise in the ``global`` one."""

@@ -81,6 +81,11 @@ class Weights(Extraction):
             raise ConfigError(f"kernels={kernels!r} is not one of 'dense', 'sparse'")
         if normalizer not in (None, "mean"):
             raise ConfigError(f"normalizer={normalizer!r} is unknown: use 'mean', or leave it out (null)")
+        if layers is not None and layers.learns and normalizer is not None:
+            raise ConfigError(
+                f"layers={type(layers).__name__} learns nothing from scores under normalizer={normalizer!r}, which "
+                "makes all layers alike: leave it out (null)"
+            )
         self.scope = scope
         self.layers = layers
         self.normalizer = normalizer

@@ -75,6 +75,7 @@ class MixedImportance(Importance):
         self.annealing = annealing
         self.decay = checked_decay(decay)
         self.statistics = self.common.statistics | checked_name(own, "own")
+        self.needs_server_data = self.common.needs_server_data
         self._rows: dict[int, Tensor] = {}  # client: float32[num_units], -1 where it never held the unit
 
     @property

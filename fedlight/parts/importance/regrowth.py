@@ -32,6 +32,7 @@ class Regrowth(Importance):
         self.grow = grow or EntryStatistic("abs_grad")
         self.statistics = self.keep.statistics | self.grow.statistics
         self.personal = self.keep.personal or self.grow.personal
+        self.needs_server_data = self.keep.needs_server_data or self.grow.needs_server_data
 
     @property
     def growth(self) -> Importance:

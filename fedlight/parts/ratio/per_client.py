@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fedlight.core.seeds import numpy_generator
-from fedlight.core.slots import Ratio
+from fedlight.core.slots import Part, Ratio
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.bandits.bandit import Bandit, Memory
@@ -40,6 +40,10 @@ class PerClient(Ratio):
         self.reward = reward or Reward()
         self._memory: dict[int, Memory] = {}
         self._metrics: dict[str, float] = {}
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let the reward get to know the algorithm's parts."""
+        self.reward.meet(parts)
 
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the ratio that every client's bandit plays."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from fedlight.core.seeds import SERVER
+from fedlight.core.slots import Contribution, Part
 from fedlight.core.types import Report, RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.ratio.bandits.bandit import Floats
@@ -68,6 +69,13 @@ class Reward:
         self.normalise: Normalise = normalise
         self._last: dict[int, float] = {}  # last value by client; the round's under SERVER
         self._recent: list[float] = []  # unmapped rewards of whole rounds
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if the contribution is what counts, and the algorithm's scores nobody."""
+        contribution = parts["contribution"]
+        scores = not isinstance(contribution, Contribution) or contribution.needs != "nothing"
+        if self.value == "contribution" and not scores:
+            raise ConfigError(f"ratio: value='contribution' of Reward: {_WAYS_OUT[self.value]}")
 
     def of_clients(self, state: RoundState, reports: Sequence[Report]) -> list[tuple[Report, float]]:
         """Return the reward of every play that earned one, clients that failed first.

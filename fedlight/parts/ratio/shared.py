@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 
 from fedlight.core.seeds import SERVER, numpy_generator
-from fedlight.core.slots import Ratio
+from fedlight.core.slots import Part, Ratio
 from fedlight.core.types import Report, RoundState
 from fedlight.parts.ratio.bandits.bandit import Bandit
 from fedlight.parts.ratio.bandits.statistics import bandit_metrics
@@ -33,6 +33,10 @@ class Shared(Ratio):
         self.reward.check_common()
         self._memory = bandit.start()
         self._metrics: dict[str, float] = {}
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let the reward get to know the algorithm's parts."""
+        self.reward.meet(parts)
 
     def choose(self, state: RoundState, cohort: Sequence[int]) -> dict[int, float]:
         """Return the round's ratio for every client."""

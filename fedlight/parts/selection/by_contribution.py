@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import numpy as np
 
-from fedlight.core.slots import Selection
+from fedlight.core.slots import Contribution, Part, Selection
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.selection.draws import Draws, Floats, Ints, as_array
@@ -20,7 +20,7 @@ class ByContribution(Selection):
     Without replacement, with odds exp(z_n / temperature), z_n the score standardised over the candidates that have one;
     a client without a score yet has the odds of the best, so that everyone is tried. Each of the ``count`` draws is
     uniform instead with probability ``epsilon``. Costs O(candidates). The algorithm's contribution must score clients;
-    until it does, draws are uniform.
+    until it has, draws are uniform.
 
     Args:
         temperature: > 0, in standard deviations of the scores: small draws the best, large anyone.
@@ -35,6 +35,15 @@ class ByContribution(Selection):
         self.temperature = temperature
         self.epsilon = epsilon
         self._draws = Draws()
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if the algorithm's contribution scores nobody: draws would stay uniform."""
+        contribution = parts["contribution"]
+        if isinstance(contribution, Contribution) and contribution.needs == "nothing":
+            raise ConfigError(
+                f"selection: ByContribution draws by scores, and {type(contribution).__name__} gives none: use a "
+                "contribution that does (CosineGradient), or another selection"
+            )
 
     def select(self, state: RoundState, candidates: Sequence[int], count: int) -> list[int]:
         """Return ``count`` different clients out of ``candidates``: those by score first, then those by chance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import final
 
@@ -53,7 +54,7 @@ class DynamicServerUpdate(ServerUpdate):
         metric: str = "val/accuracy",
         eps: float = 1e-4,
     ) -> None:
-        if not scale >= 0:
+        if not 0 <= scale < math.inf:
             raise ConfigError(f"scale={scale} of DynamicServerUpdate must be at least 0: 1 is the paper's")
         if not 0 < decay <= 1:
             raise ConfigError(f"decay={decay} of DynamicServerUpdate is outside (0, 1]: 0.999 is the authors'")

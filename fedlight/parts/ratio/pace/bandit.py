@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 
 from fedlight.core.seeds import SERVER, numpy_generator
+from fedlight.core.slots import Part
 from fedlight.core.types import Report, RoundState
 from fedlight.parts.ratio.bandits import Bandit, DiscountedUCB
 from fedlight.parts.ratio.bandits.statistics import bandit_metrics
@@ -37,6 +38,10 @@ class BanditPace(Pace):
         self._memory = self.bandit.start()
         self._played: dict[int, float] = {}  # level by round
         self._metrics: dict[str, float] = {}
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Let the reward get to know the algorithm's parts."""
+        self.reward.meet(parts)
 
     def tempo(self, state: RoundState) -> Tempo:
         """Return the level that the bandit plays in this round."""
