@@ -115,6 +115,33 @@ def eucb(history, round_idx, seed_client, discount, granularity, high):
     return round(float(rng.uniform(low, up)), 4)
 
 
+def ucb(history, round_idx, client, num_arms, discount, bonus):
+    """The arm of the highest discounted mean plus bonus, untried ones first; ``history`` is (round, arm, reward)."""
+    weighed = [(discount ** (round_idx - s), arm, reward) for s, arm, reward in history]
+    counts = [sum(weight for weight, arm, _ in weighed if arm == j) for j in range(num_arms)]
+    sums = [sum(weight * reward for weight, arm, reward in weighed if arm == j) for j in range(num_arms)]
+    log = math.log(max(1.0, sum(counts)))
+    index = [t / n + bonus * math.sqrt(2 * log / n) if n else math.inf for n, t in zip(counts, sums, strict=True)]
+    tied = [arm for arm, value in enumerate(index) if value == max(index)]
+    rng = numpy_generator(SEED, round_idx, client, "ratio")
+    return tied[0] if len(tied) == 1 else tied[rng.integers(len(tied))]
+
+
+def count_of(ratio):
+    """Hidden units that stay."""
+    return max(1, round(HIDDEN * (1 - ratio)))
+
+
+def aligned(client, target_s, old):
+    """The smallest hundredth whose time meets the target; the old ratio while that is within a tenth; 0 if it fits."""
+    if seconds(client, HIDDEN) <= target_s * (1 + 1e-9):
+        return 0.0
+    if abs(seconds(client, count_of(old)) - target_s) <= 0.1 * target_s:
+        return old
+    fits = (p / 100 for p in range(96) if seconds(client, count_of(p / 100)) <= target_s * (1 + 1e-9))
+    return next(fits, 0.95)
+
+
 def span(values):
     """Mapped to [0, 1], ½ where all are equal."""
     values = np.asarray(values)

@@ -234,6 +234,16 @@ def test_refuses_a_cohort_larger_than_the_fleet(name):
         make_small(name, 9).schedule.check(5)
 
 
+ELSEWHERE = {"FedAvg": "tests/core/test_server.py", "HeteroFL": "tests/algorithms/test_heterofl.py"}
+"""Twins of methods whose tests hold more than that."""
+
+
+@every_algorithm
+def test_has_a_twin_in_plain_loops(name):
+    twin = (ROOT / ELSEWHERE.get(name, f"tests/algorithms/twins/test_{name.lower()}.py")).read_text()
+    assert f"import {name}" in twin or f", {name}" in twin
+
+
 @every_algorithm
 def test_is_one_short_final_class_with_a_card_and_configs(name):
     algorithm, file = getattr(fedlight.algorithms, name), name.lower()

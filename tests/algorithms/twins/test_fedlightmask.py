@@ -6,26 +6,11 @@ import numpy as np
 import pytest
 import torch
 from plain_masks import MASKED, gradients, masked, sent_bytes
-from plain_submodels import CLIENTS, HIDDEN, LR, SEED, SIZES, assert_equal, run, span, start
+from plain_submodels import CLIENTS, HIDDEN, LR, SIZES, assert_equal, run, span, start, ucb
 
 from fedlight.algorithms import FedLightMask
-from fedlight.core.seeds import numpy_generator
 
 RATIOS, DISCOUNT, BONUS, UNTIL, EVERY = (0.0, 0.3, 0.6), 0.95, 0.25, 8, 2
-
-
-def ucb(history, round_idx, client):
-    """The arm of the highest discounted mean plus bonus; untried arms first."""
-    counts = [sum(DISCOUNT ** (round_idx - s) for s, arm, _ in history if arm == j) for j in range(len(RATIOS))]
-    sums = [sum(DISCOUNT ** (round_idx - s) * r for s, arm, r in history if arm == j) for j in range(len(RATIOS))]
-    log = math.log(max(1.0, sum(counts)))
-    index = [
-        total / count + BONUS * math.sqrt(2 * log / count) if count else math.inf
-        for count, total in zip(counts, sums, strict=True)
-    ]
-    tied = [arm for arm, value in enumerate(index) if value == max(index)]
-    rng = numpy_generator(SEED, round_idx, client, "ratio")
-    return tied[0] if len(tied) == 1 else tied[rng.integers(len(tied))]
 
 
 def best(scores, count, among):
@@ -71,7 +56,7 @@ def test_equals_plain_loops():
     weights, r, held = start(), [size / sum(SIZES) for size in SIZES], {}
     history, before = {client: [] for client in CLIENTS}, None
     for round_idx in range(rounds):
-        arms = [ucb(history[client], round_idx, client) for client in CLIENTS]
+        arms = [ucb(history[client], round_idx, client, len(RATIOS), DISCOUNT, BONUS) for client in CLIENTS]
         assert [server.told[round_idx][client].ratio for client in CLIENTS] == [RATIOS[arm] for arm in arms]
         due = round_idx % EVERY == 0 and round_idx <= UNTIL
         share = 0.5 * (1 + math.cos(math.pi * round_idx / UNTIL)) if due else 0.0

@@ -4,24 +4,23 @@ import math
 
 import numpy as np
 import torch
-from plain_submodels import CLIENTS, HIDDEN, SIZES, assert_equal, largest, masks, run, seconds, start, train
+from plain_submodels import (
+    CLIENTS,
+    HIDDEN,
+    SIZES,
+    aligned,
+    assert_equal,
+    count_of,
+    largest,
+    masks,
+    run,
+    seconds,
+    start,
+    train,
+)
 
 from fedlight.algorithms import FedPace
 from fedlight.parts import CosineGradient, StagnationPace
-
-
-def count_of(ratio):
-    return max(1, round(HIDDEN * (1 - ratio)))
-
-
-def aligned(client, target_s, old):
-    """The smallest hundredth whose time meets the target; the old ratio while that is within a tenth; 0 if it fits."""
-    if seconds(client, HIDDEN) <= target_s * (1 + 1e-9):
-        return 0.0
-    if abs(seconds(client, count_of(old)) - target_s) <= 0.1 * target_s:
-        return old
-    fits = (p / 100 for p in range(96) if seconds(client, count_of(p / 100)) <= target_s * (1 + 1e-9))
-    return next(fits, 0.95)
 
 
 def flat(update, keep):
