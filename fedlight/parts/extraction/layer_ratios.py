@@ -62,8 +62,8 @@ class SensitivityRatios(LayerRatios):
 
     Sensitivity is not measured by trial removals but taken from the importance: with ``taylor`` (g·θ)² its mean is the
     first-order estimate of the squared rise of the loss per removed entry (Molchanov et al. 2019, eq. 8), summed up by
-    clients while they train. The importance must not be normalised by group (``normalizer: null``), which would make
-    all layers alike. Before scores are known, uniform.
+    clients while they train. The importance must not be normalised by group (``normalizer: null``): that would make
+    all layers alike, and is refused. Before scores are known, uniform.
 
     Args:
         power: 0 is uniform; 0.5 turns squared scores into sizes.
