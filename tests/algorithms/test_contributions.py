@@ -174,6 +174,13 @@ def test_scores_that_nobody_gives_drive_nothing_and_are_refused_at_start(ratio):
     assert run(algorithm, rounds=1, client=Regressor).records
 
 
+def test_weighing_by_scores_that_nobody_gives_is_refused_at_start():
+    algorithm = FedAvg()
+    algorithm.contribution = ByScore()
+    with pytest.raises(ConfigError, match="contribution: ByScore weighs by the scores of another"):
+        run(algorithm, rounds=1, client=Regressor)
+
+
 def test_a_selection_by_scores_that_nobody_gives_is_refused_at_start():
     with pytest.raises(ConfigError, match="selection: ByContribution draws by scores, and SampleCount gives none"):
         run(FedAvg(selection=ByContribution()), rounds=1, client=Regressor)

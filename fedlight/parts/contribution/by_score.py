@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
-from fedlight.core.slots import Contribution
+from fedlight.core.slots import Contribution, Part
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.contribution.shares import Shares, positive_shares
@@ -33,6 +33,14 @@ class ByScore(Contribution):
             raise ConfigError(f"scale={scale!r} is unknown to ByScore: use 'share', 'minmax' or 'none'")
         self.scale = scale
         self._shares = Shares(moving_average, floor)
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if nobody gives it scores."""
+        if parts["contribution"] is self:
+            raise ConfigError(
+                "contribution: ByScore weighs by the scores of another and gives none itself: use it as the weighing "
+                "of Scored, whose measure gives them"
+            )
 
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return r_n: learnt for clients seen, |D_n| / Σ |D| for the others."""
