@@ -104,11 +104,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def _parse(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
     try:
         return parser.parse_args(list(arguments))
-    except ArgumentError as error:
+    except (ArgumentError, UnicodeDecodeError) as error:
         given = [arguments[i + 1] for i, arg in enumerate(arguments[:-1]) if arg == "--config"]
         where = given[-1] if given and Path(given[-1]).is_file() else "compare"
         known = [action.dest for action in parser._actions if not action.dest.endswith("help")]
-        raise ConfigError(f"{where}: {explain(error.message, known)}") from error
+        told = explain(error.message, known) if isinstance(error, ArgumentError) else "the config file is no text"
+        raise ConfigError(f"{where}: {told}") from error
 
 
 def _file_of(options: Namespace) -> Path | None:
@@ -152,9 +153,20 @@ def _find_base(base: str, file: Path | None) -> Path:
     beside = (file.parent if file is not None else Path()) / base
     for path in (beside, Path(base)):
         if path.is_file():
+            _check_keys(path)
             full = path.resolve()
             return full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full
     raise ConfigError(f"base: there is no file {beside}, nor {Path(base).absolute()}; give a config of fedlight fit")
+
+
+def _check_keys(base: Path) -> None:
+    """Refuse a base that is no config at all; what its keys say is refused where fit would refuse it."""
+    try:
+        given = yaml.safe_load(base.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"base: {base} is no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(given, dict):
+        raise ConfigError(f"base: {base} holds no keys; give a config of fedlight fit")
 
 
 def _resolve(runs: Sequence[PlannedRun]) -> list[Ready]:
@@ -189,9 +201,13 @@ def _variant_name(run: PlannedRun) -> str:
 
 
 def _print_commands(runs: Sequence[Ready]) -> None:
-    for ready in runs:
-        if not is_done(ready):
-            print(ready.run.shell_line(find_start(ready).ckpt_path))
+    left = [ready for ready in runs if not is_done(ready)]
+    for ready in left:
+        print(ready.run.shell_line(find_start(ready).ckpt_path))
+    if not left:
+        print(
+            f"fedlight: all {len(runs)} runs are done: without --print_commands, the report is written", file=sys.stderr
+        )
 
 
 def _run(runner: Runner, comparison: Comparison, command: str) -> None:

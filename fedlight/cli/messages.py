@@ -176,8 +176,17 @@ def _no_file(problem: ParserProblem, match: re.Match[str]) -> str:
     return f"there is no config file {match.group(1)}; check the path after --config"
 
 
+def _folder(problem: ParserProblem, match: re.Match[str]) -> str:
+    return f"{match.group(1)} is no file; give a config file after --config"
+
+
 def _bad_yaml(problem: ParserProblem, match: re.Match[str]) -> str:
     return f"the config file is no valid YAML: {' '.join(match.group(1).split())}"
+
+
+def _no_keys(problem: ParserProblem, match: re.Match[str]) -> str:
+    what = "holds no keys" if match.group(1).strip() else "is empty"
+    return f"the config file {what}; write lines of KEY: VALUE into it"
 
 
 def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
@@ -186,6 +195,7 @@ def _wrong_type(problem: ParserProblem, match: re.Match[str]) -> str:
     kinds = [_plain_type(kind) for kind in expected if "NoneType" not in kind and not kind.startswith("path but")]
     one = "list" in kinds and re.fullmatch(r"[\w.]+", value)
     way_out = f"; --{problem.key}+={value} adds one to it" if one and problem.key else ""
+    way_out = f"; write [{value}]" if way_out and "dict" in kinds else way_out
     return f"{problem.where}expected {' or '.join(dict.fromkeys(kinds)) or 'another type'}, got {value}{way_out}"
 
 
@@ -211,7 +221,7 @@ def _plain_type(kind: str) -> str:
 RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"Option '([^']+)' is not accepted", _unknown_key),
     (r"does not accept option '([^']+)'", _unknown_key),
-    (r"arguments? (?:is|are) required: (.+?)(?:\n *- |$)", _missing),
+    (r"arguments? (?:is|are) required: (.+?)(?:\n *- |\n *Given value|$)", _missing),
     (r'Key "([^"]+)" is required', _missing),
     (r"unrecognized arguments: (.+)", _unrecognized),
     (r"module '([\w.]+)' has no attribute '(\w+)'", _no_attribute),
@@ -219,7 +229,9 @@ RULES: Sequence[tuple[str, Callable[[ParserProblem, re.Match[str]], str]]] = (
     (r"No module named '([\w.]+)'", _no_module),
     (r"Expected a dot import path string: (\S+)", _unknown_class),
     (r"File does not exist: '?([^'\n]+)'?", _no_file),
+    (r"Path is not a file: '?([^'\n]+)'?", _folder),
     (r"Problems parsing config: (.+)", _bad_yaml),
+    (r"^Unexpected config:(.*)", _no_keys),
     (r"Got value: (\S+).*Subclass types expect", _no_class),
     (r"Got value: NestedArg\(key='(\w+)'", _too_early),
     (r"Given value: NestedArg\(key='(\w+)'", _too_early),

@@ -16,7 +16,7 @@ from fedlight.errors import DataError
 
 @final
 class TorchvisionImages(Source):
-    """An image data set of torchvision with all images of one size: MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, ...
+    """A data set of torchvision whose images have one size, such as MNIST, FashionMNIST, CIFAR10, CIFAR100 or SVHN.
 
     Images are held as uint8 [n, C, H, W]; a batch is scaled to [0, 1], less the mean and divided by the standard
     deviation per channel of the training images. Data sets that read one file per image go through

@@ -11,7 +11,7 @@ import numpy as np
 
 from fedlight.report.contributions import CLIENTS_FILE, mean_scores, rank_correlation, read_qualities
 from fedlight.report.pictures import Picture
-from fedlight.report.style import INK, SEQUENTIAL, drawing, new_figure, save
+from fedlight.report.style import INK, SEQUENTIAL, drawing, new_figure, save, wrapped
 from fedlight.report.summary import Cell
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ MAX_PANELS = 12
 """Variants in one picture."""
 
 COLUMNS = 3
+PANEL_INCHES = 1.7
+"""Width of a panel where there are three in a row."""
+
 MAX_LABELS = 16
 """Row labels of a panel that still read well."""
 
@@ -72,7 +75,8 @@ def draw_contributions(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -
             known = scores[label].reindex(levels.index).dropna()
             correlation = rank_correlation(known, levels)
             axes.plot(levels[known.index], known, "o", color=INK, markersize=4, alpha=0.7)
-            axes.set_title(label + ("" if correlation is None else f", ρ = {correlation:.2f}".replace("-", "−")))
+            said = "" if correlation is None else f", ρ = {correlation:.2f}".replace("-", "−")
+            axes.set_title(wrapped(label + said, PANEL_INCHES))
             axes.set_xlabel(quality.replace("_", " "))
             axes.set_ylabel("contribution")
         return Picture(name, title, note, save(figure, folder, name))
@@ -110,7 +114,7 @@ def _panels(
         figure, panels = _grid(len(tables))
         for number, (axes, (label, table)) in enumerate(zip(panels, tables.items(), strict=False)):
             _heat(axes, _ordered(table, prefix))
-            axes.set_title(label)
+            axes.set_title(wrapped(label, PANEL_INCHES))
             axes.set_ylabel("" if number % COLUMNS else rows)
         bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.015, fraction=0.03)
         bar.set_label(unit)

@@ -80,12 +80,12 @@ def _escape(text: str) -> str:
     return re.sub("|".join(map(re.escape, LATEX)), lambda match: LATEX[match.group()], text)
 
 
-def to_html(table: Table, colors: dict[str, str] | None = None) -> str:
+def to_html(table: Table, swatches: dict[str, str] | None = None) -> str:
     """Return a table as an HTML ``figure``, heads in two rows where columns have groups.
 
     Args:
         table: the table.
-        colors: label to CSS colour, for the swatch before a variant's name.
+        swatches: label to CSS style, for the swatch before a variant's name.
     """
     groups = ""
     if any(group for group, _ in table.heads):
@@ -95,7 +95,7 @@ def to_html(table: Table, colors: dict[str, str] | None = None) -> str:
         )
         groups = f"<tr>{cells}</tr>"
     names = "".join(f'<th scope="col">{html.escape(name)}</th>' for _, name in table.heads)
-    rows = "".join(_html_row(row, colors or {}) for row in table.rows)
+    rows = "".join(_html_row(row, swatches or {}) for row in table.rows)
     return (
         f'<figure class="table"><h3>{html.escape(table.title)}</h3><div class="scroll"><table>'
         f"<thead>{groups}<tr>{names}</tr></thead><tbody>{rows}</tbody></table></div>"
@@ -103,9 +103,9 @@ def to_html(table: Table, colors: dict[str, str] | None = None) -> str:
     )
 
 
-def _html_row(row: tuple[Entry, ...], colors: dict[str, str]) -> str:
+def _html_row(row: tuple[Entry, ...], swatches: dict[str, str]) -> str:
     label = row[0].text
-    swatch = f'<span class="swatch" style="background:{colors[label]}"></span>' if label in colors else ""
+    swatch = f'<span class="swatch" style="{swatches[label]}"></span>' if label in swatches else ""
     cells = "".join(f"<td>{_html(entry)}</td>" for entry in row[1:])
     return f'<tr><th scope="row">{swatch}{html.escape(label)}</th>{cells}</tr>'
 

@@ -132,13 +132,29 @@ def choose(log: pd.DataFrame, wanted: str | None) -> Metric:
     logged = list(dict.fromkeys(log["tag"]))
     tag = wanted or choose_metric(logged)
     if tag is None or tag not in logged:
-        known = [name for name in logged if name.startswith(("val", "test", "train"))]
+        known = [name for name in logged if name.startswith(("val", "test", "train"))] or logged
         what = f"no run has logged {tag}" if tag else "no run has logged a validation metric"
         raise ConfigError(f"report: {what}; --metric takes {' or '.join(known) or 'a tag, and there is none'}")
     without = sorted(set(log["run"]) - set(log.loc[log["tag"] == tag, "run"]))
     if without:
         raise DataError(f"report: {without[0]} has not logged {tag}; leave it out, or give another --metric")
     return Metric(tag, better(tag))
+
+
+def drop_diverged(runs: Sequence[Run], log: pd.DataFrame, metric: Metric) -> tuple[list[Run], list[str]]:
+    """Return the runs whose metric is a number in every round, and why the others are none of them.
+
+    Raises:
+        DataError: there is no such run.
+    """
+    broken = log.loc[(log["tag"] == metric.tag) & ~np.isfinite(log["value"])].groupby("run")["round"].min()
+    problems = [
+        f"{run.name}: {metric.tag} is no number in round {broken[run.name]}" for run in runs if run.name in broken
+    ]
+    kept = [run for run in runs if run.name not in broken]
+    if not kept:
+        raise DataError(f"report: no run is left ({problems[0]}); give another --metric")
+    return kept, problems
 
 
 def read_curve(run: Run, log: pd.DataFrame, metric: Metric) -> Curve:

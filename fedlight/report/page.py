@@ -23,6 +23,15 @@ SHORT_HASH = 10
 """Characters of a configuration's hash that are shown."""
 
 
+SHAPES = {
+    "o": "border-radius:50%",
+    "s": "border-radius:0",
+    "^": "border-radius:0;clip-path:polygon(50% 0,100% 100%,0 100%)",
+    "D": "border-radius:0;clip-path:polygon(50% 0,100% 50%,50% 100%,0 50%)",
+}
+"""CSS of the pictures' markers."""
+
+
 @dataclass(frozen=True)
 class Section:
     """One cell's part of the page.
@@ -75,7 +84,7 @@ def _values(
     order = list(look)
     rows = sorted(rows, key=lambda row: order.index(row.run.label))
     runs = [row.run for row in rows]
-    colors = {label: "var(--ink)" if one.color == INK else one.color for label, one in look.items()}
+    swatches = {label: _swatch(one) for label, one in look.items()}
     first = sections[0].cell
     baseline = next((section.cell.baseline for section in sections if section.cell.baseline), None)
     seeds = sorted({run.seed for run in runs})
@@ -84,7 +93,7 @@ def _values(
     return {
         "title": words.title,
         "labels": list(look),
-        "colors": colors,
+        "swatches": swatches,
         "baseline": baseline,
         "metric": first.metric.tag,
         "seeds": str(min(counts)) if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}",
@@ -93,7 +102,7 @@ def _values(
         "machine_short": duration(sum(wall for wall in walls if wall)) if any(walls) else NOTHING,
         "problems": words.problems,
         "findings": [(section.cell.heading, find(section.cell)) for section in sections],
-        "cells": [_section(number, section, colors) for number, section in enumerate(sections)],
+        "cells": [_section(number, section, swatches) for number, section in enumerate(sections)],
         "facts": setting.facts(runs),
         "targets": _targets(first, words.chosen_targets),
         "variants": setting.variants(runs, baseline),
@@ -106,11 +115,17 @@ def _values(
     }
 
 
-def _section(number: int, section: Section, colors: dict[str, str]) -> dict[str, Any]:
+def _swatch(look: Look) -> str:
+    """Return the CSS of a variant's sign before its name: as markers in pictures, since colours alone repeat."""
+    color = "var(--ink)" if look.color == INK else look.color
+    return f"background:{color};{SHAPES[look.marker]}"
+
+
+def _section(number: int, section: Section, swatches: dict[str, str]) -> dict[str, Any]:
     return {
         "id": f"results-{number}" if number else "results",
         "heading": section.cell.heading,
-        "tables": [to_html(table, colors) for table in section.tables],
+        "tables": [to_html(table, swatches) for table in section.tables],
         "pictures": section.pictures,
     }
 

@@ -104,7 +104,7 @@ def draw_front(cell: Cell, look: dict[str, Look], folder: Path, name: str) -> Pi
             top = cell.metric.best_so_far(_shown(cell, values.mean(axis=0)))
             tops.append(np.where(places <= at[-1], step_at(places, at, top), np.nan))
             one = look[variant.label]
-            axes.step(at, top, where="post", color=one.color, linewidth=0.8, alpha=0.8)
+            axes.step(at, top, where="post", color=one.color, linestyle=one.dashes, linewidth=0.8, alpha=0.8)
             first = int(np.argmax(top == top[-1]))
             axes.plot(at[first], top[first], one.marker, color=one.color, markersize=5, label=variant.label)
         _front(axes, cell, look, places, np.stack(tops))
@@ -167,6 +167,9 @@ def _curves(cell: Cell, look: dict[str, Look], axis: Callable[[Curve], np.ndarra
             linestyle=one.dashes,
             label=variant.label,
             zorder=order,
+            # Without it, a single place would not be seen.
+            marker=one.marker if len(places) == 1 else None,
+            markersize=4,
         )
     shown.append(np.array(_heights(cell)))
     _frame(axes, cell, np.concatenate(shown))

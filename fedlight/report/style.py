@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ SCALE = 1.6
 
 DPI = 200
 """Dots per inch of PNG files."""
+
+LETTERS_PER_INCH = 11
+"""Letters of a panel's bold title that fit into an inch."""
 
 _RC: Final[dict[Any, Any]] = {
     "axes.axisbelow": True, "axes.edgecolor": FAINT, "axes.facecolor": "none",
@@ -79,6 +83,11 @@ def looks(labels: Sequence[str], baseline: str | None) -> dict[str, Look]:
     if baseline in labels and baseline is not None:
         found[baseline] = Look(INK, (0, (4, 1.5)), "o")
     return {label: found[label] for label in labels}
+
+
+def wrapped(title: str, inches: float) -> str:
+    """Return a panel's title in as many lines as it needs to stay over a panel of a width."""
+    return "\n".join(textwrap.wrap(title, max(8, round(inches * LETTERS_PER_INCH))))
 
 
 @contextmanager

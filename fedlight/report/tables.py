@@ -72,9 +72,8 @@ def show_target(metric: Metric, target: float) -> str:
 def make_tables(cell: Cell) -> list[Table]:
     """Return a cell's tables: what was reached, how soon, at what cost."""
     tables = [_accuracy(cell)]
-    if cell.targets:
-        tables += [_times(cell), _wall_times(cell)]
-    return [*tables, _costs(cell)]
+    tables += [_times(cell), _wall_times(cell)] if cell.targets else []
+    return [table for table in [*tables, _costs(cell)] if len(table.heads) > 1]
 
 
 def _accuracy(cell: Cell) -> Table:
@@ -129,13 +128,23 @@ def _times(cell: Cell) -> Table:
 def _wall_times(cell: Cell) -> Table:
     heads, columns = [("", "variant")], [[Entry(variant.label) for variant in cell.variants]]
     for index, target in enumerate(cell.targets):
-        heads.append(("wall s", f"to {show_target(cell.metric, target)}"))
-        columns.append([_spread(variant.reached_wall[index], _seconds) for variant in cell.variants])
+        entries = [_wall(variant, index) for variant in cell.variants]
+        if any(entry.text != NOTHING for entry in entries):
+            heads.append(("wall s", f"to {show_target(cell.metric, target)}"))
+            columns.append(entries)
     note = (
         "The same in measured seconds of the rounds on the machine that simulated them: what a repetition takes, not "
         "what the fleet would take."
     )
     return Table("wall", "Wall time to each target", note, tuple(heads), _rows(columns))
+
+
+def _wall(variant: Variant, index: int) -> Entry:
+    """Return the measured seconds to a target; a dash where it got there and no seconds were logged."""
+    wall = variant.reached_wall[index]
+    if variant.reached[index].num_values and not wall.num_values:
+        return Entry(NOTHING)
+    return _spread(wall, _seconds)
 
 
 def _costs(cell: Cell) -> Table:
@@ -149,16 +158,21 @@ def _costs(cell: Cell) -> Table:
         ("machine", "wall time", lambda row: row.wall_s, duration),
         ("machine", "peak memory", lambda row: row.peak_memory_bytes, lambda value: quantity(value, "B")),
     ]
-    heads, columns = [("", "variant")], [[Entry(variant.label) for variant in cell.variants]]
+    heads, columns, absent = [("", "variant")], [[Entry(variant.label) for variant in cell.variants]], []
     for group, name, read, say in makers:
         means = [variant.mean(read) for variant in cell.variants]
         if any(mean is not None for mean in means):
             heads.append((group, name))
             columns.append([Entry(NOTHING if mean is None else say(mean)) for mean in means])
+        else:
+            absent.append(name)
     note = (
         "Means over seeds. Waiting: share of the simulated time in which clients neither computed nor sent. "
         "Machine: of the whole run, on the machine that simulated it."
     )
+    if absent:
+        note += f" Not logged: {', '.join(absent)}."
+        note += " Energy needs a fleet that knows its devices' joules." if "energy" in absent else ""
     return Table("cost", "What it cost", note, tuple(heads), _rows(columns))
 
 

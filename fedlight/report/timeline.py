@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fedlight.report.pictures import Picture
-from fedlight.report.style import INK, drawing, new_figure, save
+from fedlight.report.style import INK, drawing, new_figure, save, wrapped
 from fedlight.report.summary import Cell, Variant
 from fedlight.tracking.jobs import JOBS_FILE, Jobs, read_jobs
 
@@ -22,6 +22,9 @@ MAX_PANELS: Final = 6
 """Variants in one picture."""
 
 COLUMNS: Final = 2
+PANEL_INCHES: Final = 3.0
+"""Width of a panel where there are two in a row."""
+
 MAX_ROWS: Final = 40
 """Clients in one panel, the slowest of more."""
 
@@ -47,7 +50,7 @@ def draw_timeline(cell: Cell, folder: Path, name: str) -> Picture:
             axes.set_visible(False)
         for axes, (label, jobs) in zip(panels, shown, strict=False):
             _bars(axes, jobs)
-            axes.set_title(f"{label}, round {jobs['round'][0]}")
+            axes.set_title(wrapped(f"{label}, round {jobs['round'][0]}", PANEL_INCHES))
         figure.legend(handles=_legend(), loc="outside lower center", ncols=4)
         return Picture(name, title, note, save(figure, folder, name))
 

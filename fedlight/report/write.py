@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from fedlight.errors import ConfigError, DataError
+from fedlight.errors import ConfigError
 from fedlight.report.contributions import make_contribution_table
 from fedlight.report.formats import to_html, to_latex, to_markdown
-from fedlight.report.measures import Curve, Measured, Metric, choose, measure, read_curve
+from fedlight.report.measures import Curve, Measured, Metric, choose, drop_diverged, measure, read_curve
 from fedlight.report.runs import DONE, Run, find_runs
+from fedlight.report.settings import ReportSettings, check_targets, complete
 from fedlight.report.summary import Cell, common_time, summarize
 from fedlight.report.tables import make_tables
 
@@ -26,31 +24,9 @@ if TYPE_CHECKING:
     from fedlight.report.pictures import Picture
     from fedlight.report.style import Look
 
-COMPARISON = "comparison.yaml"
 PAGE = "report.html"
 BASELINES = ("SynFL", "FedAvg")
 """Labels taken as the baseline where none is named: full models for all, the server waits for everyone."""
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """What a report compares.
-
-    Attributes:
-        title: its heading.
-        baseline: label that differences and speed-ups are over; None: SynFL, else FedAvg, else the first.
-        targets: values of the metric to reach; None: two are derived from the baseline's final value.
-        metric: tag of what is compared; None: what runs are watched by, ``val/accuracy`` where it is logged.
-        command: what repeats the comparison.
-        labels: order of the variants; those that are not named come last.
-    """
-
-    title: str | None = None
-    baseline: str | None = None
-    targets: tuple[float, ...] | None = None
-    metric: str | None = None
-    command: str | None = None
-    labels: tuple[str, ...] | None = None
 
 
 def write_report(
@@ -61,7 +37,7 @@ def write_report(
     Args:
         out_dir: folder to write to; what an earlier report left there is replaced.
         folders: folders of runs, ``LABEL=DIR`` names one; None: ``out_dir/runs``, so a comparison's own.
-        settings: what isn't given is taken from the ``comparison.yaml`` of a folder, then chosen.
+        settings: what isn't given is taken from the ``comparison.yaml`` of the folders, then chosen.
 
     Returns:
         The page.
@@ -75,14 +51,20 @@ def write_report(
 
     out = Path(out_dir)
     places = [out] if folders is None else list(folders)
-    settings = _complete(settings or ReportSettings(), places)
+    asked = settings or ReportSettings()
+    settings = complete(asked, places)
     found = find_runs([out / "runs"] if folders is None else places)
     runs, problems = _finished(found)
     runs.sort(key=lambda run: _place(run.label, settings.labels or ()))
     log = read_log(runs)
     metric = choose(log, settings.metric)
+    runs, diverged = drop_diverged(runs, log, metric)
+    problems += diverged
     labels = list(dict.fromkeys(run.label for run in runs))
-    baseline = _baseline(settings.baseline, labels)
+    baseline = _baseline(asked.baseline, labels, settings.baseline)
+    if settings.baseline not in (None, baseline):
+        problems.append(f"{settings.baseline}, the comparison's baseline: differences are from {baseline} instead")
+    log = log.loc[log["run"].isin([run.name for run in runs])]
     by_run = dict(iter(log.groupby("run", sort=False)))
     curves = [read_curve(run, by_run[run.name], metric) for run in runs]
     targets = _targets(settings.targets, curves, metric, baseline)
@@ -100,33 +82,6 @@ def write_report(
     shown = looks([baseline, *(label for label in labels if label != baseline)], baseline)
     _write_page(out, cells, rows, log, shown, settings, places, problems)
     return out / PAGE
-
-
-def _complete(settings: ReportSettings, places: Sequence[str | Path]) -> ReportSettings:
-    """Return the settings with what is missing taken from the first comparison among some folders."""
-    for place in places:
-        path = Path(place) / COMPARISON
-        if path.is_file():
-            return _from_comparison(settings, path)
-    return settings
-
-
-def _from_comparison(settings: ReportSettings, path: Path) -> ReportSettings:
-    try:
-        given = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise DataError(f"report: {path} is no YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(given, Mapping):
-        return settings
-    own = {name: value for name, value in asdict(settings).items() if value is not None}
-    theirs: dict[str, Any] = {name: given[name] for name in asdict(settings) if given.get(name)}
-    if "targets" in theirs:
-        theirs["targets"] = tuple(float(target) for target in theirs["targets"])
-    if "labels" in theirs:
-        theirs["labels"] = tuple(map(str, theirs["labels"]))
-    if isinstance(theirs.get("command"), list):
-        theirs["command"] = shlex.join(map(str, theirs["command"]))
-    return replace(ReportSettings(), **{**theirs, **own})
 
 
 def _finished(found: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -150,10 +105,11 @@ def _place(label: str, labels: Sequence[str]) -> int:
     return labels.index(label) if label in labels else len(labels)
 
 
-def _baseline(wanted: str | None, labels: Sequence[str]) -> str:
-    if wanted is not None and wanted not in labels:
-        raise ConfigError(f"report: no run is labelled {wanted}; --baseline takes {', '.join(labels)}")
-    return wanted or next((label for label in BASELINES if label in labels), labels[0])
+def _baseline(asked: str | None, labels: Sequence[str], noted: str | None) -> str:
+    """Return the baseline that was asked for, else the comparison's, if it has a run, else the first that is known."""
+    if asked is not None and asked not in labels:
+        raise ConfigError(f"report: no run is labelled {asked}; --baseline takes {', '.join(labels)}")
+    return asked or next((label for label in (noted, *BASELINES) if label in labels), None) or labels[0]
 
 
 def _by_cell(curves: Sequence[Curve]) -> dict[str, list[Curve]]:
@@ -168,6 +124,7 @@ def _targets(
 ) -> tuple[float, ...]:
     """Return the targets, or 90 % of the baseline's final value and that value, rounded to what it has surely met."""
     if given is not None:
+        check_targets(given, metric.tag)
         return tuple(given)
     finals = [float(curve.values[-5:].mean()) for curve in curves if curve.run.label == baseline]
     final = sum(finals) / len(finals)

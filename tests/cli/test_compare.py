@@ -191,6 +191,9 @@ def test_printed_commands_do_what_the_comparison_does(capsys, tmp_path):
     assert main(words[2:]) == 0
     assert main([*COMPARE, *some]) == 0
     assert capsys.readouterr().out.count("(kept from before)") == 2
+    assert main([*COMPARE, *some, "--print_commands"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "fedlight: all 2 runs are done: without --print_commands, the report is written\n")
     assert note_of("SynFL", "fleet=High", "seed_0")["command"] == shlex.split(lines[0])[1:]
     assert len(results()[1]) == 2
 
@@ -311,6 +314,15 @@ def test_runs_of_a_seed_are_paired(capsys, monkeypatch):
             ("--config", "none.yaml", "--out", "x"),
             "compare: there is no config file {cwd}/none.yaml; check the path af",
         ),
+        (("--config", ".", "--out", "x"), "compare: {cwd}/. is no file; give a config file after --config"),
+        (
+            (*COMPARE[1:], "--algorithms=[{algorithm: FedMP}]"),
+            "cmp.yaml: algorithms (Choice): missing label; give it in that entry of the list",
+        ),
+        (
+            (*COMPARE[1:], "--axes={model.fleet: High}"),
+            "cmp.yaml: axes: expected list or dict, got High; write [High]",
+        ),
         ((*COMPARE[1:], "--base=none.yaml"), "cmp.yaml: base: there is no file none.yaml, nor {cwd}/none.yaml; give a"),
         (
             (*COMPARE[1:], "--algorithms=[FedMPP]"),
@@ -358,3 +370,17 @@ def test_refusals(refusal, arguments, line, tmp_path):
 def test_mistakes_in_the_file(refusal, text, line):
     Path("cmp.yaml").write_text(("" if line.endswith("all options") else "base: tiny.yaml\n") + text)
     assert refusal(*COMPARE).startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"- base: tiny.yaml\n", "the config file holds no keys; write lines of KEY: VALUE into it"),
+        (b"", "the config file is empty; write lines of KEY: VALUE into it"),
+        (b"\xff\xfe\x00", "the config file is no text"),
+    ],
+)
+def test_files_that_are_no_config(refusal, content, line):
+    Path("odd.yaml").write_bytes(content)
+    assert refusal("compare", "--config", "odd.yaml", "--out", "x").startswith(f"odd.yaml: {line}")
+    assert refusal(*COMPARE, "--base=odd.yaml").startswith("cmp.yaml: base: odd.yaml ")
