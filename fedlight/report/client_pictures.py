@@ -75,7 +75,7 @@ def draw_contributions(cell: Cell, log: pd.DataFrame, folder: Path, name: str) -
             known = scores[label].reindex(levels.index).dropna()
             correlation = rank_correlation(known, levels)
             axes.plot(levels[known.index], known, "o", color=INK, markersize=4, alpha=0.7)
-            said = "" if correlation is None else f", ρ = {correlation:.2f}".replace("-", "−")
+            said = "" if correlation is None else f", ρ\u00a0=\u00a0{correlation:.2f}".replace("-", "−")
             axes.set_title(wrapped(label + said, PANEL_INCHES))
             axes.set_xlabel(quality.replace("_", " "))
             axes.set_ylabel("contribution")
