@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 import torch
 from plain_async import play
-from plain_submodels import CLIENTS, HIDDEN, SIZES, assert_equal, largest, masks, run, seconds, start, train
+from plain_submodels import CLIENTS, HIDDEN, SIZES, assert_equal, count_of, largest, masks, run, seconds, start, train
 
 from fedlight.algorithms import FedPace
 from fedlight.parts import Buffered, CoverageMean, StagnationPace
 
 WINDOW = 5
-
-
-def count_of(ratio):
-    return max(1, round(HIDDEN * (1 - ratio)))
 
 
 class Policy:
