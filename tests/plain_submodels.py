@@ -127,6 +127,14 @@ def ucb(history, round_idx, client, num_arms, discount, bonus):
     return tied[0] if len(tied) == 1 else tied[rng.integers(len(tied))]
 
 
+def best(scores, count, among):
+    """Mask of the ``count`` best entries among those given."""
+    flat = torch.where(among, scores, -math.inf).flatten()
+    mask = torch.zeros_like(flat, dtype=torch.bool)
+    mask[flat.argsort(descending=True)[:count]] = True
+    return mask.view(scores.shape)
+
+
 def count_of(ratio):
     """Hidden units that stay."""
     return max(1, round(HIDDEN * (1 - ratio)))

@@ -13,19 +13,18 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
 
+from fedlight.report.statistics import mean_interval
 from fedlight.report.style import drawing, looks
 
 
 def curve(results: pd.DataFrame, at_s: float) -> pd.DataFrame:
     """Return, by ratio, the mean over seeds of the accuracy at a time and half of its 95 % interval."""
-    told = results[(results["tag"] == "val/accuracy") & (results["simulated_s"] <= at_s)].sort_values("simulated_s")
-    last = told.groupby(["label", "seed"])["value"].last().reset_index()
+    rows = results[(results["tag"] == "val/accuracy") & (results["simulated_s"] <= at_s)].sort_values("simulated_s")
+    last = rows.groupby(["label", "seed"])["value"].last().reset_index()
     last["ratio"] = last["label"].str.extract(r"([\d.]+)", expand=False).astype(float)
-    by_ratio = last.groupby("ratio")["value"].agg(["mean", "std", "count"])
-    by_ratio["half"] = stats.t.ppf(0.975, by_ratio["count"] - 1) * by_ratio["std"] / by_ratio["count"] ** 0.5
-    return by_ratio
+    told = {ratio: mean_interval(list(values)) for ratio, values in last.groupby("ratio")["value"]}
+    return pd.DataFrame({ratio: {"mean": one.mean, "half": one.half} for ratio, one in told.items()}).T
 
 
 def main() -> None:

@@ -113,7 +113,7 @@ class Cohort:
             parts.contribution.add(job.coverage, update, weights[job.key])
             parts.aggregation.add(job.coverage, replace(update, buffers={}), weights[job.key])
             self._buffers.add(job, update, weights[job.key], parts.norm.rank(job))
-            if parts.contribution.needs != "nothing":
+            if parts.contribution.gives_scores:
                 kept.append((job, replace(update, memory={})))  # it is stored, and nobody else's business
         parts.importance.finish(reduce)
         parts.contribution.finish(reduce)

@@ -287,6 +287,11 @@ class Contribution(Part):
     statistics: frozenset[str] = frozenset()
     """Statistics that clients must sum up for it, out of :data:`fedlight.core.types.STATISTICS`."""
 
+    @property
+    def gives_scores(self) -> bool:
+        """Whether it is asked for scores of clients: then it needs updates to judge them by."""
+        return self.needs != "nothing"
+
     @abstractmethod
     def weights(self, state: RoundState, clients: Sequence[int]) -> dict[int, float]:
         """Return a weight >= 0 for every client; they are normalised over the round by the aggregation.

@@ -44,7 +44,7 @@ class Scored(Contribution):
             )
         self.statistics = measure.statistics | self.weighing.statistics
         self.needs_server_data = any(getattr(part, "needs_server_data", False) for part in parts)
-        self.needs: Literal["nothing", "own", "all"] = measure.needs if self.weighing.needs == "nothing" else "all"
+        self.needs: Literal["nothing", "own", "all"] = "all" if self.weighing.gives_scores else measure.needs
         self._own_weights: dict[int, float] = {}
         self._own_scores: dict[int, float] = {}
 
@@ -85,7 +85,7 @@ class Scored(Contribution):
     def observe(self, state: RoundState, scores: Mapping[int, float]) -> None:
         """Let each remember its own scores; who weighs without scoring sees the measure's."""
         self.measure.observe(state, scores)
-        self.weighing.observe(state, scores if self.weighing.needs == "nothing" else self._own_scores)
+        self.weighing.observe(state, self._own_scores if self.weighing.gives_scores else scores)
 
     def metrics(self) -> dict[str, float]:
         """Return what both tell."""

@@ -73,8 +73,8 @@ class Reward:
     def meet(self, parts: Mapping[str, Part]) -> None:
         """Raise ConfigError if the contribution is what counts, and the algorithm's scores nobody."""
         contribution = parts["contribution"]
-        scores = not isinstance(contribution, Contribution) or contribution.needs != "nothing"
-        if self.value == "contribution" and not scores:
+        silent = isinstance(contribution, Contribution) and not contribution.gives_scores
+        if self.value == "contribution" and silent:
             raise ConfigError(f"ratio: value='contribution' of Reward: {_WAYS_OUT[self.value]}")
 
     def of_clients(self, state: RoundState, reports: Sequence[Report]) -> list[tuple[Report, float]]:

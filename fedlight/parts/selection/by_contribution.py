@@ -39,7 +39,7 @@ class ByContribution(Selection):
     def meet(self, parts: Mapping[str, Part]) -> None:
         """Raise ConfigError if the algorithm's contribution scores nobody: draws would stay uniform."""
         contribution = parts["contribution"]
-        if isinstance(contribution, Contribution) and contribution.needs == "nothing":
+        if isinstance(contribution, Contribution) and not contribution.gives_scores:
             raise ConfigError(
                 f"selection: ByContribution draws by scores, and {type(contribution).__name__} gives none: use a "
                 "contribution that does (CosineGradient), or another selection"

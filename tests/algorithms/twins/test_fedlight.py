@@ -5,18 +5,26 @@ import math
 import numpy as np
 import pytest
 import torch
-from plain_submodels import CLIENTS, HIDDEN, SIZES, assert_equal, count_of, masks, run, seconds, span, start, train, ucb
+from plain_submodels import (
+    CLIENTS,
+    HIDDEN,
+    SIZES,
+    assert_equal,
+    best,
+    count_of,
+    masks,
+    run,
+    seconds,
+    span,
+    start,
+    train,
+    ucb,
+)
 
 from fedlight.algorithms import FedLight
 
 RATIOS, DISCOUNT, BONUS, UNTIL, EVERY, GAMMA = (0.0, 0.3, 0.6), 0.95, 0.25, 8, 2, 0.9
 ALL = torch.ones(HIDDEN, dtype=torch.bool)
-
-
-def best(scores, count, among):
-    keep = torch.zeros(HIDDEN, dtype=torch.bool)
-    keep[torch.where(among, scores, -math.inf).argsort(descending=True)[:count]] = True
-    return keep
 
 
 def revised(scores, old, ratio, share):

@@ -6,19 +6,11 @@ import numpy as np
 import pytest
 import torch
 from plain_masks import MASKED, gradients, masked, sent_bytes
-from plain_submodels import CLIENTS, HIDDEN, LR, SIZES, assert_equal, run, span, start, ucb
+from plain_submodels import CLIENTS, HIDDEN, LR, SIZES, assert_equal, best, run, span, start, ucb
 
 from fedlight.algorithms import FedLightMask
 
 RATIOS, DISCOUNT, BONUS, UNTIL, EVERY = (0.0, 0.3, 0.6), 0.95, 0.25, 8, 2
-
-
-def best(scores, count, among):
-    """Mask of the ``count`` best entries among those given."""
-    flat = torch.where(among, scores, -math.inf).flatten()
-    mask = torch.zeros_like(flat, dtype=torch.bool)
-    mask[flat.argsort(descending=True)[:count]] = True
-    return mask.view(scores.shape)
 
 
 def revised(weights, old, ratio, share):
