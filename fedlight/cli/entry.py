@@ -13,8 +13,9 @@ from pathlib import Path
 from fedlight.errors import ConfigError, FedlightError
 
 DEBUG_VARIABLE = "FEDLIGHT_DEBUG"
-OK, FAILED, REFUSED = 0, 1, 2
-"""Exit codes: done; broke while running; the input was wrong, and the line on stderr says how to mend it."""
+OK, FAILED, REFUSED, UNREAD = 0, 1, 2, 141
+"""Exit codes: done; broke while running; the input was wrong, and the line on stderr says how to mend it; whoever read
+the output closed it (``| head``), for which shells know 128 + SIGPIPE."""
 
 HELP = """usage: fedlight <subcommand> [options]
 
@@ -39,7 +40,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the program's name; None: those of the process.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more at its exit; into nothing, that can't fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+    return code
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP, end="")
         return OK if arguments else REFUSED
@@ -50,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _dispatch(arguments)
     except SystemExit as exit_request:
         return _exit_code(exit_request.code)
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
