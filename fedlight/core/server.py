@@ -310,7 +310,8 @@ class Server(pl.LightningModule):
         for slot, part in self.algorithm.slots().items():
             if part.needs_server_data:
                 raise ConfigError(
-                    f"{slot}: {type(part).__name__} needs server data: set data.server_fraction above 0 (0.05, say)"
+                    f"{slot}: {type(part.asks_server_data()).__name__} needs server data: set data.server_fraction "
+                    "above 0 (0.05, say)"
                 )
         return None
 

@@ -38,6 +38,12 @@ class Part(ABC):  # noqa: B024 - the slots below add the abstract methods
     needs_server_data: bool = False
     """Whether it asks :attr:`~fedlight.core.types.RoundState.desk`; refused at start where the server holds no data."""
 
+    def asks_server_data(self) -> Part:
+        """Return whom :attr:`needs_server_data` is about: the innermost part of a part that needs them, or this one."""
+        inner = (part for part in vars(self).values() if isinstance(part, Part) and part.needs_server_data)
+        asker = next(inner, None)
+        return self if asker is None else asker.asks_server_data()
+
     def meet(self, parts: Mapping[str, Part]) -> None:  # noqa: B027 - most parts don't care who the others are
         """Get to know the algorithm's parts, by slot, once before the first round.
 
@@ -100,16 +106,24 @@ class Importance(Part):
     def scores(self, state: RoundState, client: int) -> Tensor:
         """Return a float score per unit, shape [num_units]; higher = keep."""
 
+    def check_entries(self) -> None:
+        """Raise ConfigError if it has no :meth:`entries`; one that wraps others asks them.
+
+        An extraction that needs them calls it when the parts meet, before the first round.
+        """
+        if type(self).entries is Importance.entries:
+            raise ConfigError(
+                f"importance {type(self).__name__} scores units, not single weights: use Magnitude, AbsoluteChange or "
+                "EntryStatistic with weight masks, or Channels as extraction"
+            )
+
     def entries(self, state: RoundState, client: int) -> State:
         """Return a float score per weight, for every tensor of two dims or more; higher = keep.
 
-        Raises:
-            ConfigError: here: this criterion is about units only.
+        Here there are none: this criterion is about units only, which :meth:`check_entries` tells.
         """
-        raise ConfigError(
-            f"importance {type(self).__name__} scores units, not single weights: use Magnitude, AbsoluteChange or "
-            "EntryStatistic with weight masks, or Channels as extraction"
-        )
+        self.check_entries()
+        raise NotImplementedError
 
     def begin(self, state: RoundState, jobs: Sequence[Job]) -> None:
         """Start a round of :meth:`add`; ``jobs`` are all that all processes will add."""

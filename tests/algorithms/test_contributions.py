@@ -205,7 +205,7 @@ def test_a_summary_in_both_is_refused():
     scored = Scored(RobustVolume())
     assert scored.summary(0) is not None
     assert not scored.needs_server_data
-    assert Scored(SampleCount(), HeldOutAccuracy()).needs_server_data
+    assert Scored(CosineGradient(), HeldOutAccuracy()).needs_server_data
     with pytest.raises(ConfigError, match="scale"):
         ByScore("rank")
 

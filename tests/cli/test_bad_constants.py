@@ -55,10 +55,27 @@ from fedlight.errors import ConfigError
             "FedPace --A.contribution LeaveOneOut",
             "contribution: LeaveOneOut needs server data: set data.server_fraction",
         ),
-        ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction"),
+        (
+            "FedPace --A.contribution Scored --A.contribution.measure LeaveOneOut",
+            "contribution: LeaveOneOut needs server data: set data.server_fraction",
+        ),
         ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction above 0"),
         ("FedNova --A.mu 0.1", "model.algorithm (FedNova): mu=0.1 of FedNova needs lr"),
         ("FedPace --A.contribution GTGShapley", "contribution: GTGShapley needs server data: set data.server_fraction"),
+        # what can't tell what it is asked for
+        (
+            "FedPace --A.contribution Scored --A.contribution.measure SampleCount",
+            "model.algorithm.contribution (Scored): measure=SampleCount gives no scores: measure by one that does",
+        ),
+        ("FedLightMask --A.importance NormScale", "importance NormScale scores units, not single weights: use"),
+        (
+            "FedLightMask --A.importance MixedImportance --A.importance.global_importance PrefixOrder",
+            "importance PrefixOrder scores units, not single weights: use",
+        ),
+        (
+            "FedLightMask --A.importance Regrowth --A.importance.grow RollingOrder",
+            "importance RollingOrder scores units, not single weights: use",
+        ),
     ],
 )
 def test_it_is_named(refusal, options, line):

@@ -9,13 +9,14 @@ from fedlight.parts.contribution import (
     CosineGradient,
     Reputation,
     RobustVolume,
-    SampleCount,
     Scored,
 )
 from fedlight.parts.selection import LeastAvailable, Oort, TiFL
 
 
-@pytest.mark.parametrize("make", [ByScore, CosineGradient, ClasswiseCosine, lambda: Scored(SampleCount(), ByScore())])
+@pytest.mark.parametrize(
+    "make", [ByScore, CosineGradient, ClasswiseCosine, lambda: Scored(CosineGradient(), ByScore())]
+)
 def test_a_forgotten_share_is_the_share_of_examples_again(make, make_state):
     """10, 20, 30 and 40 examples; client 3 is never heard of and keeps its .4 throughout."""
     part, state = make(), make_state(num_examples=np.array([10, 20, 30, 40]))

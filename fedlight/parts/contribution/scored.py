@@ -30,12 +30,17 @@ class Scored(Contribution):
             :class:`~fedlight.parts.SampleCount`.
 
     Raises:
-        ConfigError: both ask clients for a summary of their data.
+        ConfigError: the measure gives no scores; both ask clients for a summary of their data.
     """
 
     def __init__(self, measure: Contribution, weighing: Contribution | None = None) -> None:
         self.measure = measure
         self.weighing = weighing or SampleCount()
+        if not measure.gives_scores:
+            raise ConfigError(
+                f"measure={type(measure).__name__} gives no scores: measure by one that does, CosineGradient say, and "
+                f"use {type(measure).__name__} as weighing"
+            )
         parts = (self.measure, self.weighing)
         if all(type(part).summary is not Contribution.summary for part in parts):
             raise ConfigError(

@@ -99,6 +99,12 @@ class SizeSearch(Extraction):
         self._start: int | None = None  # first round after stage 1, once it has settled
         self._clients: set[int] = set()
 
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if the importance has no scores of single weights."""
+        importance = parts["importance"]
+        assert isinstance(importance, Importance)  # noqa: S101 - that slot's kind
+        importance.check_entries()
+
     @classmethod
     def among(cls, parts: Mapping[str, Part], asker: Part) -> SizeSearch:
         """Return the algorithm's extraction; raises ConfigError if it is another kind."""

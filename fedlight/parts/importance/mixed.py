@@ -100,6 +100,10 @@ class MixedImportance(Importance):
         own = _on_scale(row.to(torch.float64), common, state.plan.groups)
         return torch.where(row >= 0, (1.0 - share) * common + share * own, common)
 
+    def check_entries(self) -> None:
+        """Raise ConfigError if the global importance has none."""
+        self.common.check_entries()
+
     def entries(self, state: RoundState, client: int) -> State:
         """Return the global scores of single weights, times how much their units matter more to this client."""
         entries = self.common.entries(state, client)

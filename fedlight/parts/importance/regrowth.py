@@ -43,6 +43,11 @@ class Regrowth(Importance):
         """Return what ``keep`` says of the units."""
         return self.keep.scores(state, client)
 
+    def check_entries(self) -> None:
+        """Raise ConfigError if one of both has none."""
+        for part in (self.keep, self.grow):
+            part.check_entries()
+
     def entries(self, state: RoundState, client: int) -> State:
         """Return what ``keep`` says of single weights."""
         return self.keep.entries(state, client)
