@@ -135,6 +135,8 @@ class FedlightCLI(LightningCLI):
                 self.config = parser.parse_args(cast("list[str]", args))
         except ArgumentError as error:
             raise ConfigError(explain(error.message, self._known_keys())) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError("the config file is no text: give --config a YAML file") from error
         except SystemExit:
             self._print_composition(cast("list[str]", args or []))
             raise

@@ -223,3 +223,9 @@ def test_other_options_of_a_resumed_run_are_told(capsys):
     assert capsys.readouterr().err == (
         f"fedlight: note: {LAST} goes on with other settings: model.algorithm.clients_per_round was 2 and is 3\n"
     )
+
+
+def test_a_config_that_is_no_text(refusal):
+    Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert refusal("fit", "--config", "binary.yaml") == "the config file is no text: give --config a YAML file"
+    assert refusal("profile", "--config", "binary.yaml") == "the config file is no text: give --config a YAML file"
