@@ -103,6 +103,16 @@ def test_unimodal_plays_the_leader_or_its_neighbours():
     assert bandit.select(np.concatenate([memory[:-5], leads]), 200, never) == 0.4  # every third lead is played
 
 
+def test_unimodal_counts_the_lead_that_it_decides():
+    """l = 2: a neighbour, 0 + sqrt(2 ln 2) = 1.18, beats the leader, .5 + sqrt(2 ln 2 / 4) = 1.09; at l = 1, no."""
+    bandit = UnimodalUCB([0.2, 0.4, 0.6])
+    memory = bandit.start()
+    for ratio, reward in ((0.4, 0.5), (0.4, 0.5), (0.4, 0.5), (0.4, 0.5), (0.2, 0.0), (0.6, 0.0)):
+        memory = bandit.update(memory, 0, ratio, reward)
+    memory[-3:] = (0.0, 1.0, 0.0)
+    assert bandit.select(memory, 0, draw_of(0)) in (0.2, 0.6)
+
+
 def test_eucb_splits_where_it_plays():
     """θ = .3 over [0, .8): splits at .5 and .2; .7 lies in a leaf that is just wide enough, .6 in one that isn't."""
     bandit = EUCB(0.0, 0.8, discount=0.5, granularity=0.29)

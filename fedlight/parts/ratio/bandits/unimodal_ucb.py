@@ -16,9 +16,9 @@ from fedlight.parts.ratio.bandits.grid import Grid
 class UnimodalUCB(Bandit):
     """UCB among the best arm so far and its two neighbours: reward over ratio usually has one peak (OSUB).
 
-    Leader L = argmax_j R̄_j over arms ever played (before the first play: the middle arm). At every third lead of L it
-    is played; otherwise argmax over L - 1, L, L + 1 of R̄_j + scale · sqrt(2 log l_L / N_j), l_L being how often L has
-    led.
+    Leader L = argmax_j R̄_j over arms ever played (before the first play: the middle arm). l_L is how often L has led,
+    now included. Where (l_L - 1) / 3 is whole, L is played; otherwise argmax over L - 1, L, L + 1 of R̄_j + scale ·
+    sqrt(2 log l_L / N_j).
 
     R. Combes, A. Proutiere: Unimodal Bandits: Regret Lower Bounds and Optimal Algorithms. ICML 2014, algorithm OSUB on
     a line (γ = 2). Differs: the UCB1 bonus in the place of the Kullback-Leibler one, since rewards aren't Bernoulli,
@@ -55,7 +55,7 @@ class UnimodalUCB(Bandit):
         if counts[leader] > 0 and leads[leader] % 3 == 0:
             return self.grid.ratios[leader]
         near = slice(max(leader - 1, 0), leader + 2)
-        bounds = upper_bounds(counts[near], sums[near], self.bonus_scale, total=leads[leader])
+        bounds = upper_bounds(counts[near], sums[near], self.bonus_scale, total=leads[leader] + 1.0)
         return self.grid.ratios[near.start + best(bounds, draw)]
 
     def update(self, memory: Memory, round_idx: int, ratio: float, reward: float) -> Memory:
