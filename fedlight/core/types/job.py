@@ -1,130 +1,24 @@
-"""What travels between the parts of a round: work, timings, tasks, updates, jobs and the record of a round."""
+"""What travels: a task to a client, its update back, and the job that the server keeps of both."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fedlight.errors import ConfigError, DataError
-from fedlight.submodels import SubmodelPlan
+from fedlight.core.types.data import ClientData
+from fedlight.core.types.work import Timing, Work
 from fedlight.submodels.coverage import Coverage
 
 if TYPE_CHECKING:
-    from fedlight.core.desk import ServerDesk
     from fedlight.core.slots import Compression, Local, NormPolicy
 
 State = dict[str, Tensor]
 """Tensors by name, as in ``nn.Module.state_dict``."""
-
-Summarise = Callable[[nn.Module, "ClientData", int], Tensor]
-"""Sums up a client's data in a few numbers, at the client: (its module, its data, the run's seed) to a tensor."""
-
-Reduce = Callable[[Tensor], None]
-"""Sums a tensor in place over the processes that share the cohort (does nothing in a run of one process)."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a client is asked to do in one round.
-
-    Attributes:
-        macs: multiply-accumulates of its training: 3 x forward MACs x examples (backward costs twice the forward).
-        download_bytes: size of the submodel as it is sent.
-        upload_bytes: size of the update as it comes back.
-    """
-
-    macs: float
-    download_bytes: int
-    upload_bytes: int
-
-
-class Price(Protocol):
-    """What is asked of a client if it gets a submodel at a ratio.
-
-    Args:
-        client: the client's number.
-        ratio: pruning ratio.
-        share: fraction of the local work.
-        level: fraction of the update's entries that it sends.
-    """
-
-    def __call__(self, client: int, ratio: float, share: float = 1.0, level: float = 1.0) -> Work:
-        """Return the work."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Simulated seconds of one client's round."""
-
-    download_s: float
-    compute_s: float
-    upload_s: float
-
-    @property
-    def total_s(self) -> float:
-        """Download, then compute, then upload."""
-        return self.download_s + self.compute_s + self.upload_s
-
-
-class ClientData(ABC):
-    """One client's private examples, seen through batches."""
-
-    @property
-    @abstractmethod
-    def num_examples(self) -> int:
-        """Number of examples."""
-
-    @property
-    @abstractmethod
-    def num_batches(self) -> int:
-        """Number of batches of one epoch."""
-
-    @abstractmethod
-    def epoch(self, generator: torch.Generator) -> Iterator[Any]:
-        """Yield the batches of one epoch, each example once, in an order drawn from ``generator``."""
-
-    def label_counts(self) -> Tensor | None:
-        """Return int64[num_classes], the number of examples of each class; None where there are no class labels."""
-        return None
-
-    def in_order(self) -> Iterator[Any]:
-        """Yield batches of all examples, unaugmented and always in one order, for an evaluation."""
-        return self.epoch(torch.Generator().manual_seed(0))
-
-    def halves(self) -> tuple[ClientData, ClientData]:
-        """Return two halves that don't overlap, always the same: one to train on, one to judge by.
-
-        Raises:
-            DataError: this kind of data can't be halved.
-        """
-        raise DataError(
-            f"the server's data are {type(self).__name__}, which can't be halved into examples to train on and to "
-            "judge by: fill ClientData.halves"
-        )
-
-
-class FederatedData(ABC):
-    """What the server knows of the data: who has how many, and how to reach a client's own (for simulation)."""
-
-    @property
-    @abstractmethod
-    def num_examples(self) -> np.ndarray:
-        """int64[num_clients]: number of training examples of every client."""
-
-    @abstractmethod
-    def client(self, client: int) -> ClientData:
-        """Return the training data of one client."""
-
-    @abstractmethod
-    def server(self) -> ClientData | None:
-        """Return the server's own held-out training examples, or None when it holds none."""
 
 
 @dataclass(frozen=True)
@@ -289,90 +183,3 @@ class Job:
         """Joules that were spent, a lost job's in proportion to its time."""
         total_s = self.timing.total_s
         return self.energy_j * (min(1.0, (self.event_s - self.dispatched_s) / total_s) if total_s > 0 else 1.0)
-
-
-def _no_class(client: int) -> str:
-    return ""
-
-
-def _unknown_s(client: int, work: Work) -> float:
-    raise ConfigError("nobody knows how long work takes here: let the cost model be learned, not known")
-
-
-@dataclass(frozen=True)
-class RoundState:
-    """What the server knows when it decides; parts read it and never write.
-
-    Attributes:
-        round_idx: round, counted from 0.
-        seed: the run's seed.
-        now_s: simulated time.
-        plan: the submodel plan of the client's architecture.
-        weights: the global state dict.
-        num_examples: int64[num_clients].
-        price: (client, ratio, share, level) to the work that a submodel at that ratio means for that client.
-        contributions: the last contribution score of every client that ever had one.
-        desk: the server's own data at work; None where it holds none.
-        expected_s: (client, work) to the seconds that the fleet's simulation expects, without a round's noise. No real
-            server has it: it is for cost models that are called ``known``.
-        device: client to the name of its device class, which it tells as it registers; empty where there are none.
-    """
-
-    round_idx: int
-    seed: int
-    now_s: float
-    plan: SubmodelPlan
-    weights: Mapping[str, Tensor]
-    num_examples: np.ndarray
-    price: Price
-    contributions: Mapping[int, float] = field(default_factory=dict)
-    desk: ServerDesk | None = None
-    expected_s: Callable[[int, Work], float] = _unknown_s
-    device: Callable[[int], str] = _no_class
-
-
-@dataclass(frozen=True)
-class Report:
-    """What the server learns of one finished client, in plain numbers: the food of bandits and time models.
-
-    Attributes:
-        client: the client's number.
-        round_idx: version it started from.
-        ratio: pruning ratio it had.
-        work: what it was asked to do.
-        timing: simulated seconds, as the server and the client measured them.
-        finish_s: simulated time of its return.
-        num_examples: number of its examples.
-        metrics: what its module logged, without what wasn't a finite number.
-        weight: its share of the aggregate, normalised over the round.
-        contribution: the contribution score of this round, None where none is computed.
-        accepted: False when its update held NaN or infinity (in weights, buffers or statistics) and was left out.
-        upload_bytes: bytes that it sent.
-        num_steps: optimizer steps that it took.
-        share: fraction of the local work that it did.
-        level: fraction of the update's entries that it was told to send.
-        dispatched_s: simulated time at which it was sent off.
-        staleness: versions by which the model had moved on when it came back.
-        energy_j: joules that it took, 0 where the fleet doesn't know.
-        device: name of the client's device class.
-    """
-
-    client: int
-    round_idx: int
-    ratio: float
-    work: Work
-    timing: Timing
-    finish_s: float
-    num_examples: int
-    metrics: Mapping[str, float]
-    weight: float
-    contribution: float | None
-    accepted: bool
-    upload_bytes: int
-    num_steps: int = 0
-    share: float = 1.0
-    level: float = 1.0
-    dispatched_s: float = 0.0
-    staleness: int = 0
-    energy_j: float = 0.0
-    device: str = ""
