@@ -1,4 +1,4 @@
-"""The command line: fit, validate, test, export and profile. The only place that knows YAML."""
+"""The command line: fit, validate, test, export, profile, partition, compare and report."""
 
 from fedlight.cli.entry import main
 
