@@ -50,7 +50,7 @@ class FedPace(Algorithm):
             time; or ConstantPace, ScheduledPace, BanditPace.
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
         contribution: how much an update counts; None: :class:`~fedlight.parts.SampleCount`, which beat cosine weights
-            by far (docs/results/fashion_mnist.md).
+            (docs/results/ablation.md).
         aggregation: how updates merge; None: :class:`~fedlight.parts.CoverageMean`, and under a schedule that doesn't
             send cohorts :class:`~fedlight.parts.CountMean` with gain up to 3, under which stale updates move less (the
             coverage mean is restless there: docs/results/fashion_mnist.md).
