@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where a shell has closed it
+            sys.stdout.flush()
     except BrokenPipeError:
         # The interpreter flushes once more at its exit; into nothing, that can't fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -61,9 +62,9 @@ def _run(arguments: list[str]) -> int:
         _dispatch(arguments)
     except SystemExit as exit_request:
         return _exit_code(exit_request.code)
-    except BrokenPipeError:
-        raise
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread():
+            raise
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
         line, code = describe(error, arguments)
@@ -71,6 +72,15 @@ def _run(arguments: list[str]) -> int:
             print(f"fedlight: {line}", file=sys.stderr)
         return code
     return OK
+
+
+def _is_unread() -> bool:
+    """Whether it is the program's own output that nobody reads: then an empty line can't be printed either."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _exit_code(code: object) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from textwrap import indent
@@ -136,7 +136,9 @@ class FedlightCLI(LightningCLI):
         except ArgumentError as error:
             raise ConfigError(explain(error.message, self._known_keys())) from error
         except UnicodeDecodeError as error:
-            raise ConfigError("the config file is no text: give --config a YAML file") from error
+            raise ConfigError(
+                f"{_not_text(cast('list[str]', args or []))} is no text: give --config a YAML file"
+            ) from error
         except SystemExit:
             self._print_composition(cast("list[str]", args or []))
             raise
@@ -301,6 +303,17 @@ class FedlightCLI(LightningCLI):
         except DataError:
             return False
         return True
+
+
+def _not_text(args: Iterable[object]) -> str:
+    """Return the first file among the arguments that can't be read as text, or words for one that isn't among them."""
+    values = [str(arg).rpartition("=")[2] for arg in args]
+    for path in (Path(value) for value in values if Path(value).is_file()):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            return str(path)
+    return "a config file"
 
 
 def set_num_threads(num_threads: int | None) -> None:

@@ -225,7 +225,8 @@ def test_other_options_of_a_resumed_run_are_told(capsys):
     )
 
 
-def test_a_config_that_is_no_text(refusal):
+@pytest.mark.parametrize("command", ["fit", "profile"])
+@pytest.mark.parametrize("given", [("--config", "binary.yaml"), ("--config=binary.yaml",)])
+def test_a_config_that_is_no_text(refusal, command, given):
     Path("binary.yaml").write_bytes(b"\xff\xfe\x00")
-    assert refusal("fit", "--config", "binary.yaml") == "the config file is no text: give --config a YAML file"
-    assert refusal("profile", "--config", "binary.yaml") == "the config file is no text: give --config a YAML file"
+    assert refusal(command, "--config", "tiny.yaml", *given) == "binary.yaml is no text: give --config a YAML file"
