@@ -62,6 +62,10 @@ from fedlight.errors import ConfigError
         ("FedDU", "server_update: DynamicServerUpdate needs server data: set data.server_fraction above 0"),
         ("FedNova --A.mu 0.1", "model.algorithm (FedNova): mu=0.1 of FedNova needs lr"),
         ("FedPace --A.contribution GTGShapley", "contribution: GTGShapley needs server data: set data.server_fraction"),
+        (
+            "FedLight --A.importance MixedImportance --A.importance.global_importance FeatureRank",
+            "importance: FeatureRank needs server data: set data.server_fraction",
+        ),
         # what can't tell what it is asked for
         (
             "FedPace --A.contribution Scored --A.contribution.measure SampleCount",

@@ -15,7 +15,7 @@ from fedlight.parts.aggregation.shared_map_mean import SharedMapMean
 from fedlight.parts.extraction import Channels, SizeSearch
 from fedlight.parts.extraction.greedy import greedy_set, protect, protected_share
 from fedlight.parts.extraction.size_search import RoundTime
-from fedlight.parts.importance import Magnitude
+from fedlight.parts.importance import Magnitude, NormScale
 from fedlight.parts.initial_client import InitialClient
 from fedlight.parts.ratio.searched import SearchedRatio
 from fedlight.submodels import ChannelCoverage, MaskCoverage
@@ -273,3 +273,11 @@ def test_wrong_compositions_and_constants_are_refused():
         SearchedRatio(fixed_s=1.0)
     with pytest.raises(ConfigError, match="s_per_byte=-1"):
         SearchedRatio(1.0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_it_needs_scores_of_single_weights(structured):
+    """For channels too: Δ starts with what is never pruned."""
+    with pytest.raises(ConfigError, match="NormScale scores units, not single weights"):
+        SizeSearch(structured).meet({"importance": NormScale()})
+    SizeSearch(structured).meet({"importance": Magnitude()})

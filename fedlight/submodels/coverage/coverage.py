@@ -72,4 +72,4 @@ class Coverage(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values from which :func:`coverage_from_state` makes an equal coverage."""
+        """Plain values and tensors for :func:`~fedlight.submodels.coverage.coverage_from_state`, which makes it again."""
