@@ -49,8 +49,8 @@ class FedPace(Algorithm):
         pace: None: :class:`~fedlight.parts.StagnationPace` from level .7 down to 0, then up to the slowest client's
             time; or ConstantPace, ScheduledPace, BanditPace.
         importance: what matters; None: :class:`~fedlight.parts.Magnitude` (L2 over all that a unit owns).
-        contribution: how much an update counts; None: :class:`~fedlight.parts.SampleCount`, which did better than cosine weights
-            (docs/results/ablation.md).
+        contribution: how much an update counts; None: :class:`~fedlight.parts.SampleCount`, which did better than
+            cosine weights (docs/results/ablation.md).
         aggregation: how updates merge; None: :class:`~fedlight.parts.CoverageMean`, and under a schedule that doesn't
             send cohorts :class:`~fedlight.parts.CountMean` with gain up to 3, under which stale updates move less (the
             coverage mean is restless there: docs/results/fashion_mnist.md).

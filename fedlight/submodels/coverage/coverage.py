@@ -72,4 +72,4 @@ class Coverage(ABC):
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors for :func:`~fedlight.submodels.coverage.coverage_from_state`, which makes it again."""
+        """Tensors and plain values: food of :func:`~fedlight.submodels.coverage.coverage_from_state`."""

@@ -17,8 +17,8 @@ class UnimodalUCB(Bandit):
     """UCB among the best arm so far and its two neighbours: reward over ratio usually has one peak (OSUB).
 
     Leader L = argmax_j R̄_j over arms ever played (before the first play: the middle arm). l_L is how often L has led,
-    this time included. Where (l_L - 1) / 3 is whole, L is played; otherwise argmax over L - 1, L, L + 1 of R̄_j + scale ·
-    sqrt(2 log l_L / N_j).
+    this time included. Where (l_L - 1) / 3 is whole, L is played; otherwise argmax over L - 1, L, L + 1 of R̄_j +
+    scale · sqrt(2 log l_L / N_j).
 
     R. Combes, A. Proutiere: Unimodal Bandits: Regret Lower Bounds and Optimal Algorithms. ICML 2014, algorithm OSUB on
     a line (γ = 2). Differs: the UCB1 bonus in the place of the Kullback-Leibler one, since rewards aren't Bernoulli,
