@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -60,6 +61,8 @@ def _as_config(value: Any, made: _Recorded) -> Any:
         return value
     if isinstance(value, list | tuple):
         return [_as_config(one, made) for one in value]
+    if isinstance(value, partial):
+        return _class_to_be(value, made)
     if callable(value):
         return getattr(value, "__qualname__", str(value))
     _, given = made.get(id(value)) or (value, _found(value))
@@ -69,6 +72,17 @@ def _as_config(value: Any, made: _Recorded) -> Any:
     if args:
         config["init_args"] = {name: _as_config(one, made) for name, one in args.items()}
     return config
+
+
+def _class_to_be(value: partial[Any], made: _Recorded) -> Any:
+    """Return the class, and its arguments so far, that the parser's partial makes when its last argument is there."""
+    kinds = [one for one in (value.func, *value.args) if isinstance(one, type)]
+    if not kinds:
+        return str(value)
+    return {
+        "class_path": _path(kinds[-1]),
+        "init_args": {k: _as_config(one, made) for k, one in value.keywords.items()},
+    }
 
 
 def _found(value: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedlight.cli import main
@@ -98,6 +99,18 @@ def test_printed_config_is_a_config(capsys, tmp_path):
     assert main([*FIT, "--print_config"]) == 0
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     assert main(["fit", "--config", "printed.yaml"]) == 0
+
+
+def test_the_composition_names_classes_that_get_their_last_argument_later(capsys):
+    local = "--model.algorithm.local"
+    scheduler = ("--model.algorithm.local.lr_scheduler", "torch.optim.lr_scheduler.StepLR")
+    steps = ("--model.algorithm.local.lr_scheduler.step_size", "7")
+    assert main([*FIT, "--model.algorithm", "FedAvg", local, "LeanLoop", *scheduler, *steps, "--print_config"]) == 0
+    made_of = capsys.readouterr().out.partition("is made of")[2]
+    given = yaml.safe_load("\n".join(line.removeprefix("#") for line in made_of.splitlines()))
+    scheduler_given = given["init_args"]["local"]["init_args"]["lr_scheduler"]
+    assert scheduler_given["class_path"] == "torch.optim.lr_scheduler.StepLR"
+    assert scheduler_given["init_args"]["step_size"] == 7
 
 
 def test_the_saved_config_repeats_the_run():
