@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -68,7 +68,12 @@ def _as_config(value: Any, made: _Recorded) -> Any:
     _, given = made.get(id(value)) or (value, _found(value))
     # Where None stood for a part's default, that part is what is told.
     args = {name: getattr(value, name, None) if one is None else one for name, one in given.items()}
-    config: dict[str, Any] = {"class_path": _path(type(value))}
+    return _config_of(type(value), args, made)
+
+
+def _config_of(kind: type, args: Mapping[str, Any], made: _Recorded) -> dict[str, Any]:
+    """Return a class and its arguments as a config writes them."""
+    config: dict[str, Any] = {"class_path": _path(kind)}
     if args:
         config["init_args"] = {name: _as_config(one, made) for name, one in args.items()}
     return config
@@ -77,12 +82,7 @@ def _as_config(value: Any, made: _Recorded) -> Any:
 def _class_to_be(value: partial[Any], made: _Recorded) -> Any:
     """Return the class, and its arguments so far, that the parser's partial makes when its last argument is there."""
     kinds = [one for one in (value.func, *value.args) if isinstance(one, type)]
-    if not kinds:
-        return str(value)
-    return {
-        "class_path": _path(kinds[-1]),
-        "init_args": {k: _as_config(one, made) for k, one in value.keywords.items()},
-    }
+    return _config_of(kinds[-1], value.keywords, made) if kinds else str(value)
 
 
 def _found(value: Any) -> dict[str, Any]:

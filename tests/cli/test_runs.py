@@ -103,8 +103,8 @@ def test_printed_config_is_a_config(capsys, tmp_path):
 
 def test_the_composition_names_classes_that_get_their_last_argument_later(capsys):
     local = "--model.algorithm.local"
-    scheduler = ("--model.algorithm.local.lr_scheduler", "torch.optim.lr_scheduler.StepLR")
-    steps = ("--model.algorithm.local.lr_scheduler.step_size", "7")
+    scheduler = (f"{local}.lr_scheduler", "torch.optim.lr_scheduler.StepLR")
+    steps = (f"{local}.lr_scheduler.step_size", "7")
     assert main([*FIT, "--model.algorithm", "FedAvg", local, "LeanLoop", *scheduler, *steps, "--print_config"]) == 0
     made_of = capsys.readouterr().out.partition("is made of")[2]
     given = yaml.safe_load("\n".join(line.removeprefix("#") for line in made_of.splitlines()))

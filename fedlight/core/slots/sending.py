@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
 
 from torch import Tensor
@@ -59,7 +59,7 @@ class Importance(Part):
     def check_entries(self) -> None:
         """Raise ConfigError if it has no :meth:`entries`; one that wraps others asks them.
 
-        An extraction that needs them calls it when the parts meet, before the first round.
+        Asked when the parts meet, before the first round, where :attr:`Extraction.needs_entries`.
         """
         if type(self).entries is Importance.entries:
             raise ConfigError(
@@ -133,6 +133,15 @@ class Extraction(Part):
 
     shared: bool = False
     """Whether all clients get one map, which no client's ratio changes: then none is cut to fit one client's memory."""
+
+    needs_entries: bool = False
+    """Whether it asks for scores of single weights; an importance without them is refused at start."""
+
+    def meet(self, parts: Mapping[str, Part]) -> None:
+        """Raise ConfigError if it needs scores of single weights, and the importance has none."""
+        importance = parts["importance"]
+        if self.needs_entries and isinstance(importance, Importance):
+            importance.check_entries()
 
     @abstractmethod
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:

@@ -60,6 +60,7 @@ class SizeSearch(Extraction):
     """
 
     shared = True
+    needs_entries = True  # for channels too: Δ starts with what is never pruned
 
     def __init__(
         self,
@@ -98,12 +99,6 @@ class SizeSearch(Extraction):
         self._sizes: list[float] = []  # share kept after each revision of stage 1
         self._start: int | None = None  # first round after stage 1, once it has settled
         self._clients: set[int] = set()
-
-    def meet(self, parts: Mapping[str, Part]) -> None:
-        """Raise ConfigError if the importance has no scores of single weights."""
-        importance = parts["importance"]
-        assert isinstance(importance, Importance)  # noqa: S101 - that slot's kind
-        importance.check_entries()
 
     @classmethod
     def among(cls, parts: Mapping[str, Part], asker: Part) -> SizeSearch:

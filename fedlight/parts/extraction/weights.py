@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedlight.core.slots import Extraction, Importance, Part, Scores
+from fedlight.core.slots import Extraction, Scores
 from fedlight.core.types import RoundState
 from fedlight.errors import ConfigError
 from fedlight.parts.extraction.layer_ratios import LayerRatios, densities, exact_counts
@@ -62,6 +62,8 @@ class Weights(Extraction):
         kernels: ``dense``: a masked submodel costs as many MACs as the full one; ``sparse``: those of its weights only.
     """
 
+    needs_entries = True
+
     def __init__(
         self,
         scope: Literal["layer", "global"] = "layer",
@@ -99,12 +101,6 @@ class Weights(Extraction):
         self._drawn: dict[tuple[float, str | None, int | None], str] = {}  # of this round: what it is for, to its key
         self._bits: dict[str, Tensor] = {}  # of this round, by key
         self._shared: dict[str, MaskCoverage] = {}  # of this round, by key: those that more than one client has
-
-    def meet(self, parts: Mapping[str, Part]) -> None:
-        """Raise ConfigError if the importance has no scores of single weights."""
-        importance = parts["importance"]
-        assert isinstance(importance, Importance)  # noqa: S101 - that slot's kind
-        importance.check_entries()
 
     def cost(self, plan: SubmodelPlan, ratio: float) -> Cost:
         """Return the cost at a ratio; exact in the ``layer`` scope, priced as if layer-wise in the ``global`` one."""
